@@ -1,0 +1,53 @@
+# Two commands do everything on a fresh machine with Python 3.11 to 3.13:
+#   make demo              install, train, denoise, report; `make demo DATA=folder` on your own noisy photos
+#   make test              install what tests need, run them
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+DATA   ?=
+OUT    ?= .demo
+
+.DEFAULT_GOAL := help
+.PHONY: help install install-dev demo test test-all bench lint clean
+
+help:
+	@sed -n '2,3p' Makefile | sed 's/^# *//'
+	@echo "make test-all          the slow tests as well"
+	@echo "make bench             the benchmarks of tests/benchmarks/"
+	@echo "make lint              ruff and mypy"
+
+# A stamp per set of dependencies: a second run starts at once, a changed pyproject.toml installs again.
+$(VENV)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("unveil: $(PYTHON) is %d.%d, expected 3.11 to 3.13; set PYTHON=python3.12, say" % v)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+install: $(VENV)/.installed
+
+install-dev: $(VENV)/.installed-dev
+
+demo: $(VENV)/.installed
+	$(BIN)/unveil demo --out $(OUT) $(if $(DATA),--data "$(DATA)")
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest
+
+bench: $(VENV)/.installed-dev
+	for file in tests/benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(OUT) build dist *.egg-info
