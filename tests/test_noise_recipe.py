@@ -1,0 +1,184 @@
+"""Recipes: what they make, that a manifest reproduces it, and what they refuse."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from noise.camera_noise import CameraNoise, add_camera_noise
+from noise.recipe import corrupt, recipe_from_dict, recipe_to_dict, reproduce
+from noise.srgb import Gaussian
+from raw.camera import Camera
+from raw.isp import process, unprocess
+
+ORACLES = Path(__file__).parent / "oracles"
+RECIPES = [
+    Gaussian(sigma=(5.0, 50.0)),
+    Gaussian(sigma=(25.0, 25.0), clip=False),
+    CameraNoise(shot=(1e-3, 1e-2)),
+]
+
+
+def image(height=24, width=32, seed=0):
+    return torch.rand((3, height, width), generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_stored_parameters_reproduce_the_pair(recipe):
+    clean = image()
+    made = corrupt(clean, recipe, torch.Generator().manual_seed(3))
+    again = reproduce(clean, json.loads(json.dumps(made.parameters, allow_nan=False)))
+    assert torch.equal(made.noisy, again.noisy)
+    assert torch.equal(made.clean, again.clean)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_generator_alone_decides(recipe):
+    clean = image()
+    kept = clean.clone()
+    torch.manual_seed(0)
+    first = corrupt(clean, recipe, torch.Generator().manual_seed(3))
+    torch.manual_seed(1)
+    same = corrupt(clean, recipe, torch.Generator().manual_seed(3))
+    other = corrupt(clean, recipe, torch.Generator().manual_seed(4))
+    assert torch.equal(first.noisy, same.noisy)
+    assert not torch.equal(first.noisy, other.noisy)
+    assert torch.equal(clean, kept)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_consecutive_draws_from_one_generator_differ(recipe):
+    generator = torch.Generator().manual_seed(3)
+    first, second = (corrupt(image(), recipe, generator) for _ in range(2))
+    assert first.parameters != second.parameters
+    assert not torch.equal(first.noisy, second.noisy)
+
+
+def test_gaussian_noise_has_its_sigma_in_255ths():
+    clean = torch.full((3, 256, 256), 0.5)
+    made = corrupt(clean, Gaussian(sigma=(20.0, 20.0), clip=False), torch.Generator().manual_seed(5))
+    noise = made.noisy - clean
+    # sd of a sample standard deviation is sigma / sqrt(2n); 5 sd.
+    assert abs(noise.std().item() * 255 - 20) < 5 * 20 / math.sqrt(2 * noise.numel())
+    assert made.clean is clean
+
+
+def test_gaussian_sigma_is_uniform_over_its_range():
+    generator = torch.Generator().manual_seed(6)
+    sigma = np.array([Gaussian(sigma=(10.0, 30.0)).draw(generator)["sigma"] for _ in range(2000)])
+    assert 10 <= sigma.min() < 10.2
+    assert 29.8 < sigma.max() <= 30
+    assert abs(sigma.mean() - 20) < 5 * 20 / math.sqrt(12 * 2000)
+
+
+def test_gaussian_clip_keeps_the_image_in_range():
+    clean = torch.zeros(1, 64, 64)
+    assert corrupt(clean, Gaussian(), torch.Generator().manual_seed(1)).noisy.min() == 0
+    assert corrupt(clean, Gaussian(clip=False), torch.Generator().manual_seed(1)).noisy.min() < 0
+
+
+def test_camera_target_is_the_developed_clean_raw():
+    clean = image()
+    made = corrupt(clean, CameraNoise(), torch.Generator().manual_seed(9))
+    values = made.parameters
+    camera = Camera(
+        rgb2cam=torch.tensor(values["rgb2cam"]),
+        rgb_gain=torch.tensor(values["rgb_gain"]),
+        red_gain=torch.tensor(values["red_gain"]),
+        blue_gain=torch.tensor(values["blue_gain"]),
+    )
+    assert torch.equal(made.clean, process(unprocess(clean, camera), camera))
+    assert (made.clean - clean).abs().mean() > 0.02
+
+
+@pytest.mark.parametrize("pair", [0, 1])
+@pytest.mark.parametrize("field", ["dark", "mid", "bright"])
+def test_camera_noise_on_a_flat_field_has_the_reference_statistics(field, pair):
+    data = np.load(ORACLES / "rawsynth_flat_statistics.npz")
+    rgb_gain, red_gain, blue_gain = (float(gain) for gain in data["gains"])
+    shot, read = (float(value) for value in data["shot_read"][pair])
+    level = float(data["levels"][["dark", "mid", "bright"].index(field)])
+    parameters = {
+        "kind": "camera",
+        "rgb2cam": data["rgb2cam"].tolist(),
+        "rgb_gain": rgb_gain,
+        "red_gain": red_gain,
+        "blue_gain": blue_gain,
+        "pattern": "RGGB",
+        "shot": shot,
+        "read": read,
+    }
+    images = [
+        add_camera_noise(torch.full((3, 512, 512), level), {**parameters, "seed": seed}).noisy[:, 8:-8, 8:-8]
+        for seed in range(2)
+    ]
+    noisy = torch.stack(images).double().numpy()
+    residual = noisy - noisy.mean(axis=(0, 2, 3), keepdims=True)
+    std = residual.std(axis=(0, 2, 3))
+    np.testing.assert_allclose(std, data[f"{field}_{pair}_std"], rtol=0.01)
+    # Correlated over 2 pixels, about every eighth sample counts: 5 sd of a mean over 2 * 496^2 / 8.
+    allowed = 5 * std / math.sqrt(2 * 496**2 / 8)
+    assert np.all(np.abs(noisy.mean(axis=(0, 2, 3)) - data[f"{field}_{pair}_mean"]) < allowed)
+    for down, right in [(0, 1), (1, 0), (1, 1), (0, 2), (2, 2), (0, 4)]:
+        height, width = 496 - down, 496 - right
+        product = residual[..., :height, :width] * residual[..., down:, right:]
+        correlation = product.mean(axis=(0, 2, 3)) / std**2
+        np.testing.assert_allclose(correlation, data[f"{field}_{pair}_autocorr"][down, right], atol=0.01)
+    channels = np.corrcoef(np.moveaxis(residual, 1, 0).reshape(3, -1))
+    np.testing.assert_allclose(channels, data[f"{field}_{pair}_chancorr"], atol=0.01)
+
+
+@pytest.mark.parametrize("size", [(9, 12), (12, 9), (7, 7), (1, 1)])
+def test_odd_sizes_keep_their_size_and_their_pixels(size):
+    clean = image(*size)
+    made = corrupt(clean, CameraNoise(), torch.Generator().manual_seed(1))
+    assert made.noisy.shape == made.clean.shape == clean.shape
+    even = torch.nn.functional.pad(clean[None], (0, size[1] % 2, 0, size[0] % 2), mode="replicate")[0]
+    whole = reproduce(even, made.parameters)
+    assert torch.equal(made.clean, whole.clean[:, : size[0], : size[1]])
+
+
+def test_bytes_and_floats_are_corrupted_alike():
+    clean = (image() * 255).to(torch.uint8)
+    made = [corrupt(source, CameraNoise(), torch.Generator().manual_seed(2)) for source in (clean, clean / 255)]
+    torch.testing.assert_close(made[0].noisy, made[1].noisy, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_survives_json(recipe):
+    assert recipe_from_dict(json.loads(json.dumps(recipe_to_dict(recipe)))) == recipe
+
+
+def test_missing_keys_take_their_defaults():
+    assert recipe_from_dict({"kind": "gaussian"}) == Gaussian()
+    assert recipe_from_dict({"kind": "gaussian", "sigma": [5, 50]}) == Gaussian(sigma=(5.0, 50.0))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"kind": "speckle"}, "no noise 'speckle'; there is gaussian, camera"),
+        ({"sigma": [1, 2]}, "no noise None; there is gaussian, camera"),
+        (
+            {"kind": "gaussian", "sigmas": [1, 2]},
+            "sigmas: unknown key of gaussian noise; it has kind, sigma, clip",
+        ),
+        ({"kind": "gaussian", "sigma": [30, 10]}, r"sigma must be a range .* got \(30.0, 10.0\)"),
+        ({"kind": "gaussian", "sigma": [1, 2, 3]}, r"sigma must be \[lowest, highest\], got \[1, 2, 3\]"),
+        ({"kind": "gaussian", "sigma": 15}, r"sigma must be \[lowest, highest\], got 15"),
+        ({"kind": "gaussian", "clip": 1}, "clip must be true or false, got 1"),
+        ({"kind": "camera", "shot": [0, 0.01]}, "shot must be a range 0 < lowest"),
+    ],
+)
+def test_a_wrong_recipe_is_refused_with_what_exists(values, message):
+    with pytest.raises(ValueError, match=message):
+        recipe_from_dict(values)
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (8, 8), (2, 3, 8, 8)])
+def test_camera_noise_needs_one_colour_image(shape):
+    with pytest.raises(ValueError, match="shape"):
+        corrupt(torch.zeros(shape), CameraNoise(), torch.Generator())

@@ -1,0 +1,163 @@
+"""The camera pipeline against independent float32 implementations, step by step and end to end."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from raw.camera import Camera, sample_camera
+from raw.color import apply_ccm, apply_gains, safe_invert_gains
+from raw.demosaic import demosaic
+from raw.isp import process, unprocess
+from raw.mosaic import mosaic
+from raw.tone import inverse_smoothstep, linearize
+
+ORACLES = Path(__file__).parent / "oracles"
+STAGES = ("gradient", "random", "saturated")
+LINEAR = {"rtol": 0.0, "atol": 2e-6}
+# The slope of x^(1/2.2) is 1e4 at its lower clip.
+DISPLAY = {"rtol": 0.0, "atol": 1e-5}
+
+
+def stages(name):
+    file = f"rawsynth_stages_{name}_a.npz"
+    for folder in (ORACLES, Path(__file__).parents[2] / "shared" / "oracles"):
+        if (folder / file).exists():
+            return np.load(folder / file)
+    pytest.skip(f"{file} is too large to be part of the repository")
+
+
+def channels_first(array):
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(array, -1, -3)))
+
+
+def camera_of(data, which):
+    rgb_gain, red_gain, blue_gain = torch.from_numpy(data[f"{which}_gains"])
+    return Camera(
+        rgb2cam=torch.from_numpy(data[f"{which}_rgb2cam"]),
+        rgb_gain=rgb_gain,
+        red_gain=red_gain,
+        blue_gain=blue_gain,
+    )
+
+
+def batch_of(cameras):
+    return Camera(
+        **{
+            name: torch.stack([getattr(camera, name) for camera in cameras])
+            for name in ("rgb2cam", "rgb_gain", "red_gain", "blue_gain")
+        }
+    )
+
+
+@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize("which", ["m0", "m1"])
+def test_every_unprocessing_step_equals_the_reference(name, which):
+    data = stages(name)
+    camera = camera_of(data, which)
+    image = channels_first(data["image"])
+    flat = inverse_smoothstep(image)
+    torch.testing.assert_close(
+        flat, channels_first(data["inverse_smoothstep"]), rtol=0, atol=2e-6 if name == "random" else 2e-5
+    )
+    linear = linearize(image)
+    torch.testing.assert_close(linear, channels_first(data["gamma_expansion"]), **LINEAR)
+    colored = apply_ccm(linear, camera.rgb2cam)
+    torch.testing.assert_close(colored, channels_first(data[f"{which}_apply_ccm"]), **LINEAR)
+    dimmed = safe_invert_gains(colored, camera.rgb_gain, camera.red_gain, camera.blue_gain)
+    torch.testing.assert_close(dimmed, channels_first(data[f"{which}_safe_invert_gains"]), **LINEAR)
+    expected = channels_first(data[f"{which}_mosaic"])
+    torch.testing.assert_close(mosaic(dimmed.clamp(0, 1)), expected, **LINEAR)
+    torch.testing.assert_close(unprocess(image, camera), expected, **LINEAR)
+
+
+@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize("which", ["m0", "m1"])
+def test_every_processing_step_equals_the_reference(name, which):
+    data = stages(name)
+    camera = camera_of(data, which)
+    packed = channels_first(data[f"{which}_mosaic"])
+    torch.testing.assert_close(camera.cam2rgb, torch.from_numpy(data[f"{which}_cam2rgb"]), **LINEAR)
+    balanced = apply_gains(packed, camera.red_gain, camera.blue_gain)
+    torch.testing.assert_close(balanced, channels_first(data[f"{which}_apply_gains"]), **LINEAR)
+    colored = demosaic(balanced.clamp(0, 1))
+    torch.testing.assert_close(colored, channels_first(data[f"{which}_demosaic"]), **LINEAR)
+    linear = apply_ccm(colored, camera.cam2rgb)
+    torch.testing.assert_close(linear, channels_first(data[f"{which}_apply_ccms"]), **LINEAR)
+    torch.testing.assert_close(process(packed, camera), channels_first(data[f"{which}_process"]), **DISPLAY)
+
+
+@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize("which", ["m0", "m1"])
+def test_noisy_raw_is_clipped_where_the_reference_clips(name, which):
+    data = stages(name)
+    noisy = channels_first(data[f"{which}_noisy_mosaic"])
+    assert noisy.min() < 0  # else the clip before the demosaic is not exercised
+    expected = channels_first(data[f"{which}_noisy_process"])
+    torch.testing.assert_close(process(noisy, camera_of(data, which)), expected, **DISPLAY)
+
+
+def test_a_batch_of_cameras_equals_one_at_a_time():
+    generator = torch.Generator().manual_seed(1)
+    cameras = [sample_camera(generator) for _ in range(3)]
+    images = torch.rand((3, 3, 8, 10), generator=generator)
+    packed = unprocess(images, batch_of(cameras))
+    developed = process(packed, batch_of(cameras))
+    for i, camera in enumerate(cameras):
+        torch.testing.assert_close(packed[i], unprocess(images[i], camera))
+        torch.testing.assert_close(developed[i], process(packed[i], camera), **DISPLAY)
+
+
+@pytest.mark.parametrize("pattern", ["BGGR", "GRBG", "GBRG"])
+def test_another_pattern_is_the_same_camera_moved_by_a_pixel(pattern):
+    generator = torch.Generator().manual_seed(2)
+    camera = sample_camera(generator)
+    moved = Camera(
+        rgb2cam=camera.rgb2cam,
+        rgb_gain=camera.rgb_gain,
+        red_gain=camera.red_gain,
+        blue_gain=camera.blue_gain,
+        pattern=pattern,
+    )
+    down, right = divmod(pattern.index("R"), 2)
+    image = torch.rand((3, 24, 24), generator=generator)
+    shifted = image.roll((down, right), dims=(1, 2))
+    there = process(unprocess(shifted, moved), moved).roll((-down, -right), dims=(1, 2))
+    here = process(unprocess(image, camera), camera)
+    inside = (slice(None), slice(4, -4), slice(4, -4))
+    torch.testing.assert_close(there[inside], here[inside])
+
+
+def test_process_is_not_the_inverse_of_unprocess():
+    camera = Camera(
+        rgb2cam=torch.eye(3),
+        rgb_gain=torch.tensor(1.25),
+        red_gain=torch.tensor(2.1),
+        blue_gain=torch.tensor(1.7),
+    )
+    grey = torch.full((3, 8, 8), 0.5)
+    developed = process(unprocess(grey, camera), camera)
+    # Grey 0.5 is a fixed point of the tone curve, so what is missing is rgb_gain: 0.5 / 1.25^(1/2.2).
+    torch.testing.assert_close(developed, torch.full_like(grey, 0.5 / 1.25 ** (1 / 2.2)))
+
+
+def test_saturated_white_stays_white():
+    camera = sample_camera(torch.Generator().manual_seed(3))
+    white = torch.ones(3, 8, 8)
+    torch.testing.assert_close(process(unprocess(white, camera), camera), white, **DISPLAY)
+
+
+def test_bytes_give_the_same_raw_as_their_floats():
+    generator = torch.Generator().manual_seed(4)
+    image = torch.randint(256, (3, 16, 16), generator=generator, dtype=torch.uint8)
+    camera = sample_camera(generator)
+    torch.testing.assert_close(unprocess(image, camera), unprocess(image / 255.0, camera), rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"), [((3, 5, 8), "even height and width, got 5x8"), ((1, 8, 8), r"got \(1, 8, 8\)")]
+)
+def test_an_image_that_has_no_mosaic_is_refused(shape, message):
+    with pytest.raises(ValueError, match=message):
+        mosaic(torch.zeros(shape))
