@@ -1,0 +1,36 @@
+"""Losses, computed in float32 whatever the precision of the network.
+
+L1 of masked training (arXiv 2303.13132, section 4.1) and the masked L1 of the asymmetric mask scheme (arXiv
+2407.06514, section 3, loss L_m: the mean of |D(M x) - x| over hidden pixels only).
+"""
+
+import torch
+from torch import Tensor
+
+
+def l1(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute error over all elements; scalar float32."""
+    return (prediction.float() - target.float()).abs().mean()
+
+
+def masked_l1(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Mean absolute error over hidden pixels.
+
+    Args:
+        prediction: (B, C, H, W) float.
+        target: (B, C, H, W) float.
+        mask: (B, 1, H, W) bool, True = hidden.
+
+    Returns:
+        Scalar float32: the sum over hidden pixels and channels divided by (hidden pixels * C); 0 if none is
+        hidden.
+    """
+    error = (prediction.float() - target.float()).abs()
+    hidden = mask.to(error.dtype)
+    return (error * hidden).sum() / (hidden.sum() * error.shape[1]).clamp_min(1.0)
+
+
+def charbonnier(prediction: Tensor, target: Tensor, epsilon: float = 1e-3) -> Tensor:
+    """Mean of sqrt(error**2 + epsilon**2) (Charbonnier et al., ICIP 1994); scalar float32."""
+    error = prediction.float() - target.float()
+    return torch.sqrt(error * error + epsilon * epsilon).mean()

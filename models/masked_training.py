@@ -1,0 +1,56 @@
+"""Masked training on noisy/clean pairs (Chen et al., CVPR 2023, arXiv 2303.13132, sections 3.2 and 4.1).
+
+The network sees the noisy image with most pixels replaced by a constant and reconstructs the whole clean
+image. The paper replaces feature tokens behind the 1x1 embedding; replacing pixels by a constant in front of
+it gives one constant token, which training turns into the mask token. That is what the released code does,
+and what works here with every network.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor, nn
+
+from .losses import l1
+from .masks import hide, input_mask, uniform_ratio
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MaskedTraining:
+    """Settings of masked training."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "use_attribute_docstrings": True}
+
+    kind: Literal["masked"] = "masked"
+    """Selects this training."""
+
+    input_ratio: tuple[float, float] = (0.8, 0.9)
+    """Range of the fraction of hidden pixels, drawn uniformly for each sample; (0, 0) hides nothing."""
+
+    fill: float = -0.1
+    """Value of a hidden pixel. Outside [0, 1], so that no image pixel is mistaken for a hidden one."""
+
+    def __post_init__(self) -> None:
+        low, high = self.input_ratio
+        if not 0 <= low <= high <= 1:
+            raise ValueError(f"input_ratio must be a range inside [0, 1], got {self.input_ratio}")
+        if not -10 <= self.fill <= 10:  # also catches NaN
+            raise ValueError(f"fill must be -10 to 10, got {self.fill}")
+
+    def loss(self, network: nn.Module, noisy: Tensor, clean: Tensor, seeds: Tensor) -> Tensor:
+        """L1 between the network's reconstruction from visible pixels and the clean image, over all pixels.
+
+        Args:
+            network: any network of this package, possibly wrapped.
+            noisy: (B, C, H, W) float in [0, 1].
+            clean: (B, C, H, W) float in [0, 1].
+            seeds: (B,) int64, one a sample, new ones at every step.
+
+        Returns:
+            Scalar float32.
+        """
+        low, high = self.input_ratio
+        if high > 0:
+            ratio = uniform_ratio(seeds, low, high)
+            noisy = hide(noisy, input_mask(seeds, ratio, *noisy.shape[-2:]), self.fill)
+        return l1(network(noisy, seeds=seeds), clean)

@@ -1,0 +1,33 @@
+"""What every network of this package offers to training and to inference."""
+
+from torch import Tensor, nn
+
+
+class Network(nn.Module):
+    """Base of the networks: (B, C, H, W) float in, the same shape out, any H and W >= 1.
+
+    ``forward(image, *, seeds=None, origin=(0, 0))``: ``seeds`` (B,) int64 decide all randomness of a sample
+    (attention masks, stochastic depth), together with the absolute ``origin`` (row, column) of the image's
+    top-left pixel. Without seeds an evaluation is deterministic and hides nothing.
+    """
+
+    channels: int
+    """Channels of the images."""
+
+    multiple: int
+    """Origins of tiles have to be multiples of this for a tile to be computed like the whole image."""
+
+    reach: int | None
+    """How many pixels away an input pixel can change an output pixel; None if there is no useful bound."""
+
+    stochastic: bool
+    """Whether ``seeds`` change the output in evaluation."""
+
+    def check(self, image: Tensor) -> None:
+        """Raise ValueError unless ``image`` is a (B, C, H, W) float batch of this network's channels."""
+        if image.dim() != 4 or image.shape[1] != self.channels or 0 in image.shape:
+            raise ValueError(
+                f"image must have shape (B, {self.channels}, H, W) with H, W >= 1, got {tuple(image.shape)}"
+            )
+        if not image.is_floating_point():
+            raise ValueError(f"image must be floating point in [0, 1], got {image.dtype}")

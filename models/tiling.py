@@ -1,0 +1,100 @@
+"""Tiles of a large image: read areas with a halo, and ramps that blend neighbours.
+
+A tile keeps its own area plus half a ramp into each neighbour, and reads a halo around that. If the halo
+covers the receptive field, all kept pixels equal those of the whole image, so blending changes nothing; if it
+does not (transformers), the ramp hides the seam.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_HALF_RAMP = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One tile along one axis, in pixels of the image: [read) contains [keep)."""
+
+    read_start: int
+    read_stop: int
+    keep_start: int
+    keep_stop: int
+    weight: Tensor
+    """(keep_stop - keep_start,) float32 in (0, 1]; the weights of all spans add up to 1 at every pixel."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One tile of an image."""
+
+    rows: Span
+    columns: Span
+
+    @property
+    def origin(self) -> tuple[int, int]:
+        """Absolute (row, column) of the first pixel read."""
+        return self.rows.read_start, self.columns.read_start
+
+    def read(self, image: Tensor) -> Tensor:
+        """The part of ``image`` (..., H, W) that this tile is computed from."""
+        rows, columns = self.rows, self.columns
+        return image[..., rows.read_start : rows.read_stop, columns.read_start : columns.read_stop]
+
+    def add(self, output: Tensor, result: Tensor) -> None:
+        """Add the weighted kept part of ``result`` (of the size read) to ``output`` (..., H, W), in place."""
+        rows, columns = self.rows, self.columns
+        top, left = rows.keep_start - rows.read_start, columns.keep_start - columns.read_start
+        height, width = rows.keep_stop - rows.keep_start, columns.keep_stop - columns.keep_start
+        weight = (rows.weight[:, None] * columns.weight).to(result.device)
+        kept = (result[..., top : top + height, left : left + width] * weight).to(output.device)
+        output[..., rows.keep_start : rows.keep_stop, columns.keep_start : columns.keep_stop] += kept
+
+
+def tiles(height: int, width: int, *, tile: int, halo: int, multiple: int) -> Iterator[Tile]:
+    """Tiles that cover an image of ``height`` x ``width``, row by row.
+
+    Args:
+        height: rows of the image.
+        width: columns of the image.
+        tile: side of the area a tile is responsible for; evened out and rounded up to ``multiple``.
+        halo: pixels read beyond the kept area, at least.
+        multiple: origins of the read areas are multiples of this.
+    """
+    for rows in _spans(height, tile, halo, multiple):
+        for columns in _spans(width, tile, halo, multiple):
+            yield Tile(rows, columns)
+
+
+def _spans(length: int, tile: int, halo: int, multiple: int) -> list[Span]:
+    count = -(-length // tile)
+    core = _ceil(-(-length // count), multiple)
+    half = min(_HALF_RAMP, core // 2)
+    spans = []
+    for start in range(0, length, core):
+        stop = start + core
+        keep_start = max(start - half, 0)
+        keep_stop = min(stop + half, length) if stop < length else length
+        position = torch.arange(keep_start, keep_stop, dtype=torch.float64) + 0.5
+        weight = torch.ones_like(position)
+        # Multiples of 1/16 for the usual ramp of 16 pixels: products and sums of weights are exact.
+        if half and start > 0:
+            weight *= ((position - start + half) / (2 * half)).clamp(0, 1)
+        if half and stop < length:
+            weight *= ((stop + half - position) / (2 * half)).clamp(0, 1)
+        spans.append(
+            Span(
+                read_start=max(keep_start - halo, 0) // multiple * multiple,
+                read_stop=min(_ceil(keep_stop + halo, multiple), length),
+                keep_start=keep_start,
+                keep_stop=keep_stop,
+                weight=weight.to(torch.float32),
+            )
+        )
+    return spans
+
+
+def _ceil(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple

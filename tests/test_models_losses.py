@@ -1,0 +1,158 @@
+import pytest
+import torch
+
+from models import (
+    AsymmetricMasks,
+    MaskedSwinSpec,
+    MaskedTraining,
+    UNetSpec,
+    charbonnier,
+    complementary_masks,
+    fill_hidden,
+    hide,
+    input_mask,
+    l1,
+    masked_l1,
+    pd_down,
+)
+from models.asymmetric import sub_image_seeds
+from models.build import build
+from models.masks import uniform_ratio
+
+
+def pair(batch: int = 2, size: int = 20, channels: int = 3) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    clean = torch.rand(batch, channels, size, size, generator=generator)
+    noisy = clean + 0.1 * torch.randn(clean.shape, generator=generator)
+    return noisy, clean, torch.arange(10, 10 + batch)
+
+
+class Recorder(torch.nn.Module):
+    """A network that keeps what it was shown and returns a scaled copy."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.tensor(0.5))
+        self.seen: list[torch.Tensor] = []
+
+    def forward(self, image: torch.Tensor, **_: object) -> torch.Tensor:
+        self.seen.append(image)
+        return self.scale * image
+
+
+def test_masked_l1_is_the_mean_over_hidden_pixels_and_channels() -> None:
+    prediction, target = torch.zeros(1, 2, 2, 2), torch.zeros(1, 2, 2, 2)
+    target[0, :, 0, 0] = torch.tensor([1.0, 3.0])
+    target[0, :, 1, 1] = 100.0
+    mask = torch.tensor([[[[True, True], [False, False]]]])
+    assert masked_l1(prediction, target, mask) == 1.0  # (1 + 3) / (2 hidden pixels * 2 channels)
+    assert masked_l1(prediction, target, torch.zeros_like(mask)) == 0.0
+
+
+def test_losses_are_float32_in_half_precision_too() -> None:
+    prediction, target = torch.full((1, 1, 2, 2), 0.1, dtype=torch.bfloat16), torch.zeros(1, 1, 2, 2)
+    mask = torch.ones(1, 1, 2, 2, dtype=torch.bool)
+    for loss in (
+        l1(prediction, target),
+        charbonnier(prediction, target),
+        masked_l1(prediction, target, mask),
+    ):
+        assert loss.dtype == torch.float32
+
+
+def test_charbonnier_is_epsilon_at_zero_and_absolute_far_away() -> None:
+    zero = torch.zeros(1, 1, 2, 2)
+    assert charbonnier(zero, zero).item() == pytest.approx(1e-3)
+    assert charbonnier(zero + 5, zero).item() == pytest.approx(5.0, rel=1e-6)
+
+
+def test_masked_training_shows_visible_pixels_and_compares_all_with_the_clean_image() -> None:
+    noisy, clean, seeds = pair()
+    network = Recorder()
+    loss = MaskedTraining().loss(network, noisy, clean, seeds)
+    mask = input_mask(seeds, uniform_ratio(seeds, 0.8, 0.9), 20, 20)
+    shown = hide(noisy, mask, -0.1)
+    assert torch.equal(network.seen[0], shown)
+    torch.testing.assert_close(loss, (0.5 * shown - clean).abs().mean())
+
+
+def test_masked_training_without_input_mask_shows_the_noisy_image() -> None:
+    noisy, clean, seeds = pair()
+    network = Recorder()
+    MaskedTraining(input_ratio=(0.0, 0.0)).loss(network, noisy, clean, seeds)
+    assert torch.equal(network.seen[0], noisy)
+
+
+def test_asymmetric_training_runs_the_first_mask_once_and_compares_hidden_pixels() -> None:
+    noisy, _, seeds = pair(size=23)
+    network = Recorder()
+    loss = AsymmetricMasks(pd_stride=5, mask_count=3).loss(network, noisy, seeds)
+    sub_images = pd_down(noisy[..., :20, :20], 5)
+    mask = complementary_masks(sub_image_seeds(seeds, 5), 3, 4, 4)[0]
+    shown = fill_hidden(sub_images, mask, "mean")
+    assert len(network.seen) == 1
+    assert torch.equal(network.seen[0], shown)
+    hidden = mask.expand_as(shown)
+    torch.testing.assert_close(loss, (0.5 * shown - sub_images).abs()[hidden].mean())
+
+
+def test_sub_images_of_one_image_have_masks_of_their_own() -> None:
+    masks = complementary_masks(sub_image_seeds(torch.tensor([1, 2]), 3), 2, 32, 32)[0]
+    assert masks.shape == (18, 1, 32, 32)
+    assert masks.flatten(1).unique(dim=0).shape[0] == 18
+
+
+@pytest.mark.parametrize("training", [MaskedTraining(), AsymmetricMasks(pd_stride=2)])
+@pytest.mark.parametrize("channels", [1, 4])
+def test_losses_are_differentiable_and_repeat_bit_for_bit(training: object, channels: int) -> None:
+    noisy, clean, seeds = pair(channels=channels)
+    gradients = []
+    for _ in range(2):
+        network = build(UNetSpec(channels=channels, width=8, depth=2, residual=False))
+        if isinstance(training, MaskedTraining):
+            loss = training.loss(network, noisy, clean, seeds)
+        else:
+            assert isinstance(training, AsymmetricMasks)
+            loss = training.loss(network, noisy, seeds)
+        loss.backward()
+        assert loss.dtype == torch.float32
+        gradients.append(torch.cat([value.grad.flatten() for value in network.parameters()]))
+    assert gradients[0].abs().sum() > 0
+    assert torch.equal(gradients[0], gradients[1])
+
+
+@pytest.mark.parametrize(
+    "spec", [UNetSpec(width=4, depth=1), MaskedSwinSpec(dim=12, depths=(2,), heads=(2,), window=4)]
+)
+def test_losses_are_float32_and_differentiable_under_bf16_autocast(spec: UNetSpec | MaskedSwinSpec) -> None:
+    noisy, clean, seeds = pair()
+    for training in (MaskedTraining(), AsymmetricMasks(pd_stride=2)):
+        network = build(spec)
+        with torch.autocast("cpu", torch.bfloat16):
+            if isinstance(training, MaskedTraining):
+                loss = training.loss(network, noisy, clean, seeds)
+            else:
+                loss = training.loss(network, noisy, seeds)
+        loss.backward()
+        assert loss.dtype == torch.float32
+        assert all(torch.isfinite(value.grad).all() for value in network.parameters())
+
+
+def test_a_crop_smaller_than_the_stride_is_refused() -> None:
+    with pytest.raises(ValueError, match="pd_stride 5 is larger than the crop"):
+        AsymmetricMasks().loss(Recorder(), torch.zeros(1, 3, 4, 20), torch.tensor([1]))
+
+
+@pytest.mark.parametrize(
+    ("build_spec", "field"),
+    [
+        (lambda: MaskedTraining(input_ratio=(0.9, 0.8)), "input_ratio"),
+        (lambda: MaskedTraining(fill=float("nan")), "fill"),
+        (lambda: AsymmetricMasks(pd_stride=0), "pd_stride"),
+        (lambda: AsymmetricMasks(mask_count=1), "mask_count"),
+        (lambda: AsymmetricMasks(fill="median"), "fill"),
+    ],
+)
+def test_an_impossible_setting_names_its_field(build_spec: object, field: str) -> None:
+    with pytest.raises(ValueError, match=field):
+        build_spec()
