@@ -1,0 +1,1 @@
+"""Files, crops, and the actors that make training batches."""

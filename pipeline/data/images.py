@@ -1,0 +1,259 @@
+"""Read and write pictures without losing depth or metadata; every failure is one line that names the file."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from pipeline.data.exif import exif_from_tiff
+from pipeline.data.image_types import MAX_PIXELS as MAX_PIXELS
+from pipeline.data.image_types import CodecError, Format, Header, check_pixels
+from pipeline.data.image_types import Image as Image
+from pipeline.data.image_types import ImageError as ImageError
+from pipeline.data.image_types import Metadata as Metadata
+from pipeline.data.image_types import Pixels as Pixels
+from pipeline.data.paths import shown
+from raw.files import RAW_SUFFIXES
+
+WRITABLE: dict[str, Format] = {
+    ".png": "png",
+    ".tif": "tiff",
+    ".tiff": "tiff",
+    ".jpg": "jpeg",
+    ".jpeg": "jpeg",
+}
+"""Suffixes (lower case) that `write_image` knows."""
+
+IMAGE_SUFFIXES: frozenset[str] = frozenset({*WRITABLE, ".jpe", ".bmp", ".webp", *RAW_SUFFIXES})
+"""Suffixes (lower case, with the dot) of the files that are taken for pictures when a folder is scanned."""
+
+_HEADER_BYTES = 1 << 16
+_SIGNATURES: tuple[tuple[bytes, Format], ...] = (
+    (b"\x89PNG\r\n\x1a\n", "png"),
+    (b"\xff\xd8\xff", "jpeg"),
+    (b"II*\0", "tiff"),
+    (b"MM\0*", "tiff"),
+    (b"II+\0", "tiff"),
+    (b"MM\0+", "tiff"),
+    (b"BM", "bmp"),
+)
+
+
+def read_header(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Header:
+    """Read what a file claims to hold, without decoding a pixel (raw camera files excepted).
+
+    Raises:
+        ImageError: the file is missing, no image, damaged, or larger than ``max_pixels``.
+    """
+    path = Path(path)
+    with _failures_named(path), _opened(path) as file:
+        kind = _sniff(path, file)
+        if kind == "raw":
+            height, width = _render(path).shape[:2]
+            header = Header(height=height, width=width, channels=3, bits=16, format="raw")
+        elif kind == "png":
+            from pipeline.data.png import read_png_header
+
+            header = read_png_header(file.read(_HEADER_BYTES))
+        elif kind == "tiff":
+            from pipeline.data.tiff import read_tiff_header
+
+            header = read_tiff_header(file)
+        else:
+            from pipeline.data.pillow import read_pillow_header
+
+            header = read_pillow_header(file, kind)
+        check_pixels(header.height, header.width, max_pixels)
+        return header
+
+
+def read_size(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Return (height, width) from the header alone; same errors as `read_header`."""
+    header = read_header(path, max_pixels=max_pixels)
+    return header.height, header.width
+
+
+def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Image:
+    """Read a picture as stored: same depth, same orientation, with its metadata.
+
+    The content decides the format, not the name, except for raw camera files, which are rendered to 16-bit
+    sRGB. Palettes become RGB and 1-bit pictures 8-bit; CMYK, animations and stacks are refused.
+
+    Args:
+        path: PNG, JPEG, TIFF, BMP, WebP or a raw camera file.
+        max_pixels: larger pictures are refused before memory of that size is taken.
+
+    Raises:
+        ImageError: the file is missing, no image, damaged, not finite, or too large.
+    """
+    path = Path(path)
+    with _failures_named(path), _opened(path) as file:
+        kind = _sniff(path, file)
+        metadata = Metadata()
+        pixels: Pixels
+        if kind == "raw":
+            pixels = _render(path)
+            check_pixels(pixels.shape[0], pixels.shape[1], max_pixels)
+            # The rendering is upright already. Most raw formats are TIFF structures, which carry Exif.
+            metadata = Metadata(exif=exif_from_tiff(file.read(), upright=True))
+        elif kind == "png":
+            from pipeline.data.png import decode_png
+
+            pixels, metadata = decode_png(file.read(), max_pixels)
+        elif kind == "tiff":
+            from pipeline.data.tiff import decode_tiff
+
+            pixels, metadata = decode_tiff(file.read(), max_pixels)
+        else:
+            from pipeline.data.pillow import decode_pillow
+
+            pixels, metadata = decode_pillow(file.read(), kind, max_pixels)
+        if pixels.dtype == np.float32 and not np.isfinite(pixels).all():
+            count = int(np.count_nonzero(~np.isfinite(pixels)))
+            raise CodecError(f"expected finite values, found {count} NaN or infinite ones")
+        return Image(pixels=pixels, metadata=metadata, format=kind)
+
+
+def write_image(path: str | Path, image: Image) -> None:
+    """Write a picture atomically: a reader sees the old file or the whole new one, never a part.
+
+    The suffix decides the format. PNG holds 8 and 16 bits, JPEG 8, TIFF everything; deeper pixels than the
+    format holds are rounded to its depth. Missing parent folders are not created.
+
+    Raises:
+        ImageError: unknown suffix, pixels that are not finite, or alpha in a JPEG.
+        OSError: the folder is missing or not writable, or the disk is full.
+    """
+    path = Path(path)
+    kind = WRITABLE.get(path.suffix.lower())
+    if kind is None:
+        raise ImageError(f"{shown(path)}: expected a name ending in {', '.join(WRITABLE)}")
+    if image.pixels.dtype == np.float32 and not np.isfinite(image.pixels).all():
+        raise ImageError(f"{shown(path)}: expected finite values to write, found NaN or infinity")
+    if kind == "jpeg" and image.pixels.shape[2] in (2, 4):
+        raise ImageError(f"{shown(path)}: expected no alpha for a JPEG, found it; write PNG or TIFF")
+    write_bytes(path, _encode(kind, image))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file through a temporary one in the same folder, flushed to the disk and renamed."""
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def to_float(pixels: Pixels) -> NDArray[np.float32]:
+    """Map uint8 or uint16 to float32 in [0, 1]; float32 is returned as a copy, whatever its range."""
+    if pixels.dtype.kind == "f":
+        return pixels.astype(np.float32)
+    return pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
+
+
+def from_float(image: NDArray[np.floating[Any]], dtype: DTypeLike) -> Pixels:
+    """Map [0, 1] to the full range of uint8 or uint16, clipped and rounded to the nearest value.
+
+    float32 is passed on without clipping: values above white are legitimate there.
+
+    Raises:
+        ValueError: another dtype.
+    """
+    kind = np.dtype(dtype)
+    if kind == np.float32:
+        return np.asarray(image, dtype=np.float32)
+    if kind not in (np.uint8, np.uint16):
+        raise ValueError(f"dtype must be uint8, uint16 or float32, got {kind}")
+    white = np.iinfo(kind).max
+    # float64, because float32 cannot hold 65535 * x + 0.5 exactly.
+    return np.rint(np.clip(np.asarray(image, dtype=np.float64), 0.0, 1.0) * white).astype(kind)
+
+
+def _encode(kind: Format, image: Image) -> bytes:
+    pixels = image.pixels
+    if kind == "tiff":
+        from pipeline.data.tiff import encode_tiff
+
+        return encode_tiff(pixels, image.metadata)
+    if kind == "png":
+        from pipeline.data.png import encode_png
+
+        deep = pixels if pixels.dtype.kind == "u" else from_float(pixels, np.uint16)
+        return encode_png(deep, image.metadata)
+    from pipeline.data.pillow import encode_jpeg
+
+    shallow = pixels if pixels.dtype == np.uint8 else from_float(to_float(pixels), np.uint8)
+    return encode_jpeg(shallow, replace(image.metadata, png_chunks=()))
+
+
+def _render(path: Path) -> Pixels:
+    from raw.files import render_srgb
+
+    rendered: Pixels = render_srgb(path)
+    return rendered
+
+
+def _opened(path: Path) -> BinaryIO:
+    if path.is_dir():
+        raise CodecError("expected an image file, found a folder")
+    if path.exists() and not path.is_file():
+        raise CodecError("expected an image file, found a device or a pipe")
+    return path.open("rb")
+
+
+def _sniff(path: Path, file: BinaryIO) -> Format:
+    start = file.read(64)
+    file.seek(0)
+    if not start:
+        raise CodecError("expected an image, found an empty file")
+    if path.suffix.lower() in RAW_SUFFIXES:
+        return "raw"
+    for signature, kind in _SIGNATURES:
+        if start.startswith(signature):
+            return kind
+    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
+        return "webp"
+    text = start[:24].decode("utf-8", "replace")
+    found = f"text ({text!a}...)" if _is_text(start) else f"unknown bytes ({start[:8].hex(' ')})"
+    raise CodecError(f"expected a PNG, JPEG, TIFF, BMP, WebP or raw file, found {found}")
+
+
+def _is_text(start: bytes) -> bool:
+    return all(byte >= 32 or byte in b"\t\n\r" for byte in start) and b"\x7f" not in start
+
+
+@contextmanager
+def _failures_named(path: Path) -> Iterator[None]:
+    """Turn whatever a decoder raises into an `ImageError` that starts with the path."""
+    try:
+        yield
+    except ImageError:
+        raise
+    except Exception as error:  # decoders of hostile bytes raise anything, SyntaxError included
+        raise ImageError(f"{shown(path)}: {_reason(error, path)}") from error
+
+
+def _reason(error: Exception, path: Path) -> str:
+    if isinstance(error, CodecError):
+        return str(error)
+    if isinstance(error, FileNotFoundError):
+        return "expected an image file, found nothing there"
+    if isinstance(error, OSError) and error.strerror:
+        return f"expected a readable file, found: {error.strerror}"
+    if isinstance(error, MemoryError):
+        return "expected a picture that fits into memory, found a larger one"
+    message = " ".join(str(error).removeprefix(f"{path}: ").split()) or type(error).__name__
+    return f"expected a whole image, found a damaged one ({message[:200]})"

@@ -1,0 +1,146 @@
+"""A denoiser maps a picture to a picture; the network, its channels and its device stay behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.data.paths import shown
+from pipeline.errors import UserError
+
+FloatImage = NDArray[np.float32]
+"""(H, W, C) float32, black 0 and white 1."""
+
+WEIGHTS_NAME, CARD_NAME = "model.safetensors", "model.json"
+
+
+class Denoiser(Protocol):
+    """Takes (H, W, C) float32 in [0, 1], C in 1..4, any H, W >= 1; returns the same shape, not clipped."""
+
+    def __call__(self, image: FloatImage, /) -> FloatImage:
+        """Denoise one picture."""
+
+
+class NetworkDenoiser:
+    """Trained weights as a `Denoiser`: the same picture always gives the same result."""
+
+    def __init__(self, folder: Path, device: str = "auto") -> None:
+        """Load a weights folder.
+
+        Args:
+            folder: holds ``model.safetensors`` and ``model.json``.
+            device: ``cpu``, ``cuda``, ``cuda:1`` ... or ``auto``, which takes a GPU if there is one.
+
+        Raises:
+            UserError: the weights are damaged or not ours, or the device does not exist.
+        """
+        from models import load
+
+        self.folder = folder
+        self.device = pick_device(device)
+        try:
+            self._loaded = load(folder, device=self.device)
+        except (ValueError, OSError) as error:
+            raise UserError(f"{shown(folder)}: expected weights made by unveil; {_one_line(error)}") from error
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """What the weights say about themselves: data, seed, steps, versions."""
+        return dict(self._loaded.card)
+
+    def __call__(self, image: FloatImage, /) -> FloatImage:
+        """Denoise (H, W, C); see `adapt_channels` for what happens to grey, RGB and alpha."""
+        return adapt_channels(image, self._loaded.network.channels, self._run)
+
+    def _run(self, image: FloatImage) -> FloatImage:
+        import torch
+
+        from models import denoise
+
+        batch = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].to(self.device)
+        result = denoise(self._loaded.network, batch, self._loaded.inference)[0].float().cpu().numpy()
+        output: FloatImage = result.transpose(1, 2, 0)
+        return output
+
+
+def adapt_channels(image: FloatImage, network_channels: int, run: Callable[[FloatImage], FloatImage]) -> FloatImage:
+    """Send a picture through a network that has another number of channels.
+
+    Alpha (the last of 2 or 4 channels) passes through untouched. Grey goes into a colour network as equal
+    channels and comes back as their mean; colour goes through a grey network channel by channel.
+
+    Args:
+        image: (H, W, C), C in 1..4.
+        network_channels: channels of the network's input.
+        run: maps (H, W, network_channels) to the same shape.
+
+    Raises:
+        UserError: no rule for this pair of channel counts.
+    """
+    colours = image.shape[2] - 1 if image.shape[2] in (2, 4) else image.shape[2]
+    colour, alpha = image[..., :colours], image[..., colours:]
+    if colours == network_channels:
+        result = run(colour)
+    elif colours == 1:
+        result = run(np.repeat(colour, network_channels, axis=2)).mean(axis=2, keepdims=True)
+    elif network_channels == 1:
+        result = np.concatenate([run(colour[..., [index]]) for index in range(colours)], axis=2)
+    else:
+        raise UserError(f"model: expected one for 1 or {colours} channels, found {network_channels}")
+    return np.concatenate([result, alpha], axis=2).astype(np.float32, copy=False)
+
+
+def load_denoiser(ref: str, device: str = "auto") -> NetworkDenoiser:
+    """Load the model that ``ref`` names.
+
+    Args:
+        ref: a weights folder, a run folder (which has ``weights/``), or an MLflow URI
+            (``models:/name@alias``, ``models:/name/3``, ``runs:/...``).
+        device: see `NetworkDenoiser`.
+
+    Raises:
+        UserError: nothing there, or no weights in it.
+    """
+    return NetworkDenoiser(find_weights(ref), device)
+
+
+def find_weights(ref: str) -> Path:
+    """Return the local weights folder that ``ref`` names, fetching it from the registry if need be."""
+    if ref.startswith(("models:/", "runs:/")):
+        from pipeline.registry import fetch
+
+        return fetch(ref)
+    folder = Path(ref)
+    for candidate in (folder, folder / "weights"):
+        if (candidate / WEIGHTS_NAME).is_file() and (candidate / CARD_NAME).is_file():
+            return candidate
+    found = "a folder without them" if folder.is_dir() else "a file" if folder.exists() else "nothing there"
+    raise UserError(
+        f"{shown(ref)}: expected a weights folder ({WEIGHTS_NAME} and {CARD_NAME}), a run folder, or "
+        f"models:/name@alias; found {found}"
+    )
+
+
+def pick_device(device: str) -> str:
+    """Resolve ``auto``, and check that a named device exists.
+
+    Raises:
+        UserError: unknown or absent device.
+    """
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device: expected auto, cpu or an available GPU, found {device!r}") from error
+    return device
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,212 @@
+"""Denoise many files: the tree is mirrored, no input is ever written to, a bad file stops nobody."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from pipeline.data.folders import SourceFile
+from pipeline.data.images import WRITABLE, Image, from_float, read_image, to_float, write_image
+from pipeline.data.paths import confined, shown
+from pipeline.errors import RunError, UserError
+from pipeline.inference.denoiser import Denoiser
+from raw.files import RAW_SUFFIXES
+
+OUTPUT_FORMATS = {"png": ".png", "tiff": ".tif", "tif": ".tif", "jpeg": ".jpg", "jpg": ".jpg"}
+"""Values of ``--format`` and the suffix that each one gives."""
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileResult:
+    """What became of one source file."""
+
+    source: str
+    """Path that was read."""
+
+    output: str
+    """Path that was, or would have been, written."""
+
+    status: Literal["ok", "failed", "skipped"]
+    """``skipped``: the output is there already and was left alone."""
+
+    error: str | None = None
+    """One line, or None."""
+
+    seconds: float = 0.0
+    """Reading, denoising and writing."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DenoiseSummary:
+    """What became of all files, in the order of the sources."""
+
+    files: tuple[FileResult, ...]
+    """One entry a source file."""
+
+    def count(self, status: Literal["ok", "failed", "skipped"]) -> int:
+        """Return how many files ended with ``status``."""
+        return sum(file.status == status for file in self.files)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form: files, ok, failed, skipped."""
+        return {
+            "files": [asdict(file) for file in self.files],
+            "ok": self.count("ok"),
+            "failed": self.count("failed"),
+            "skipped": self.count("skipped"),
+        }
+
+
+def denoise_files(
+    sources: Sequence[SourceFile],
+    denoiser: Denoiser,
+    out: Path,
+    *,
+    suffix: str = "",
+    format: str | None = None,
+    overwrite: bool = False,
+    on_progress: Callable[[FileResult], None] | None = None,
+) -> DenoiseSummary:
+    """Denoise every source into ``out``, mirroring the tree; size, depth and metadata stay as they were.
+
+    All output paths are planned and checked before the first file is read.
+
+    Args:
+        sources: what `pipeline.data.folders.scan` found.
+        denoiser: called with each picture.
+        out: folder to write to; created.
+        suffix: put between the stem and the file suffix of every output.
+        format: ``png``, ``tiff`` or ``jpeg``; None keeps each file's own (raw files become 16-bit TIFF, BMP
+            and WebP become PNG).
+        overwrite: replace outputs that exist; otherwise those files are skipped.
+        on_progress: called after each file.
+
+    Returns:
+        What became of each file; a file that fails is listed and the rest goes on.
+
+    Raises:
+        UserError: an output would be an input, would leave ``out``, or two sources would share one.
+        RunError: the disk is full or read-only, so that no other file could succeed.
+    """
+    outputs = plan_outputs(sources, out, suffix=suffix, format=format)
+    results = []
+    for source, output in zip(sources, outputs, strict=True):
+        result = _denoise_file(source.path, output, denoiser, overwrite)
+        results.append(result)
+        if on_progress is not None:
+            on_progress(result)
+    return DenoiseSummary(files=tuple(results))
+
+
+def plan_outputs(
+    sources: Sequence[SourceFile], out: Path, *, suffix: str = "", format: str | None = None
+) -> list[Path]:
+    """Return one output path a source; see `denoise_files` for the rules and errors."""
+    if format is not None and format not in OUTPUT_FORMATS:
+        raise UserError(f"--format: expected one of {', '.join(OUTPUT_FORMATS)}, found {format!r}")
+    if "/" in suffix or os.sep in suffix or "\0" in suffix:
+        raise UserError(f"--suffix: expected text without a path separator, found {suffix!r}")
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{shown(out)}: expected a folder to write to, found a file")
+    names = [_relative_output(source.relative, suffix, format) for source in sources]
+    keys = [_key(name) for name in names]
+    # a.png and a.jpg would meet in a.png: both then keep their whole name, as a.png.png and a.jpg.png.
+    names = [
+        name if keys.count(key) == 1 else _relative_output(source.relative, suffix, format, whole=True)
+        for source, name, key in zip(sources, names, keys, strict=True)
+    ]
+    _refuse_shared(sources, names)
+    outputs = [confined(out, name) for name in names]
+    _refuse_inputs(sources, outputs)
+    return outputs
+
+
+def _relative_output(relative: Path, suffix: str, format: str | None, *, whole: bool = False) -> Path:
+    own = relative.suffix
+    if format is not None:
+        ending = OUTPUT_FORMATS[format]
+        # .JPG stays .JPG when JPEG is asked for.
+        ending = own if WRITABLE.get(own.lower()) == WRITABLE[ending] else ending
+    elif own.lower() in WRITABLE:
+        ending = own
+    else:
+        ending = ".tif" if own.lower() in RAW_SUFFIXES else ".png"
+    stem = relative.name if whole else relative.stem
+    return relative.with_name(stem + suffix + ending)
+
+
+def _key(name: Path) -> str:
+    # Many file systems do not tell upper from lower case.
+    return name.as_posix().casefold()
+
+
+def _refuse_shared(sources: Sequence[SourceFile], names: Sequence[Path]) -> None:
+    taken: dict[str, Path] = {}
+    for source, name in zip(sources, names, strict=True):
+        other = taken.setdefault(_key(name), source.path)
+        if other is not source.path:
+            raise UserError(
+                f"{shown(source.path)}: expected an output of its own, found that {shown(other)} has "
+                f"the same one ({shown(name)}); denoise the two into different folders"
+            )
+
+
+def _refuse_inputs(sources: Sequence[SourceFile], outputs: Sequence[Path]) -> None:
+    paths = {source.path.resolve() for source in sources}
+    identities = {_identity(source.path) for source in sources} - {None}
+    for output in outputs:
+        if output.resolve() in paths or _identity(output) in identities:
+            raise UserError(
+                f"{shown(output)}: expected an output that is no input, found an input; use another --out, or --suffix"
+            )
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _denoise_file(source: Path, output: Path, denoiser: Denoiser, overwrite: bool) -> FileResult:
+    def result(status: Literal["ok", "failed", "skipped"], error: str | None = None) -> FileResult:
+        seconds = round(time.perf_counter() - start, 3)
+        return FileResult(source=str(source), output=str(output), status=status, error=error, seconds=seconds)
+
+    start = time.perf_counter()
+    if not overwrite and os.path.lexists(output):
+        return result("skipped", f"{shown(output)}: exists; pass --overwrite to replace it")
+    try:
+        image = read_image(source)
+        denoised = denoiser(to_float(image.pixels))
+        if denoised.shape != image.pixels.shape:
+            raise ValueError(f"the model returned {denoised.shape} for a picture of {image.pixels.shape}")
+        if not np.isfinite(denoised).all():
+            raise ValueError("the model returned NaN or infinite values")
+        pixels = from_float(denoised, image.pixels.dtype)
+        _keep_alpha(pixels, image)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        write_image(output, Image(pixels=pixels, metadata=image.metadata, format=image.format))
+    except (UserError, OSError, ValueError, RuntimeError, MemoryError) as error:
+        # RuntimeError covers a GPU out of memory: the next picture may be smaller.
+        if isinstance(error, OSError) and error.errno in _DISK_FULL:
+            raise RunError(f"{shown(output)}: cannot write: {error.strerror}; the rest was not tried") from error
+        line = " ".join(str(error).split()) or type(error).__name__
+        return result("failed", line if isinstance(error, UserError) else f"{shown(source)}: {line}")
+    return result("ok")
+
+
+def _keep_alpha(pixels: np.ndarray, image: Image) -> None:
+    # Not through floats and back: alpha is not ours to change by even one step.
+    if image.pixels.shape[2] in (2, 4):
+        pixels[..., -1] = image.pixels[..., -1]
