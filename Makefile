@@ -8,12 +8,11 @@ DATA   ?=
 OUT    ?= .demo
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo test test-all bench lint clean
+.PHONY: help install install-dev demo test test-all lint clean
 
 help:
 	@sed -n '2,3p' Makefile | sed 's/^# *//'
 	@echo "make test-all          the slow tests as well"
-	@echo "make bench             the benchmarks of tests/benchmarks/"
 	@echo "make lint              ruff and mypy"
 
 # A stamp per set of dependencies: a second run starts at once, a changed pyproject.toml installs again.
@@ -40,9 +39,6 @@ test: $(VENV)/.installed-dev
 
 test-all: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
-
-bench: $(VENV)/.installed-dev
-	for file in tests/benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -26,6 +26,7 @@ def report_run(
     data: Path | None = None,
     photos: Sequence[SourceFile] | None = None,
     out: Path | None = None,
+    title: str | None = None,
     baselines: Sequence[str] = DEFAULT_BASELINES,
     limit: int | None = None,
     device: str = "auto",
@@ -39,6 +40,7 @@ def report_run(
             evaluation.json if they are still there.
         photos: shown instead of ``data``: photos without a clean partner, already listed.
         out: HTML file; None writes report.html into the run folder.
+        title: heading; None names the run folder, and the data if given.
         baselines: classical denoisers to measure beside the model.
         limit: at most this many pairs, evenly spaced.
         device: where the model runs.
@@ -71,7 +73,7 @@ def report_run(
     out = out or run_dir / "report.html"
     write_report(
         out,
-        title=f"{run_dir.resolve().name}" + (f" on {data.resolve().name}" if data else ""),
+        title=title or f"{run_dir.resolve().name}" + (f" on {data.resolve().name}" if data else ""),
         run={
             "history": read_history(run_dir),
             "config": _read_json(run_dir / CONFIG_NAME) or {},

@@ -1,0 +1,187 @@
+"""The configuration of a training run: every key, its type, its limits and its default, in one place.
+
+The same dotted keys serve the TOML file, the command line, Ray Tune's space and MLflow's parameters.
+Specs of networks, methods and noise are defined beside their code (`models/`, `noise/`) and embedded here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from models import AsymmetricMasks, InferenceSpec, MaskedSwinSpec, MaskedTraining, UNetSpec
+from noise import CameraNoise, Gaussian
+
+Network = Annotated[MaskedSwinSpec | UNetSpec, Field(discriminator="kind")]
+Method = Annotated[MaskedTraining | AsymmetricMasks, Field(discriminator="kind")]
+Recipe = Annotated[Gaussian | CameraNoise, Field(discriminator="kind")]
+
+
+class _Section(BaseModel):
+    """Frozen, strict about keys, described by the string under each field."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class DataConfig(_Section):
+    """Which images are read and how crops are cut."""
+
+    path: str = ""
+    """Folder of images, or one image; set by `--data`. Noisy photos, or clean images when `noise` is given."""
+
+    crop: int = Field(default=120, ge=8, le=2048)
+    """Side of the square training crop, in pixels. Every image must be at least this large."""
+
+    cache_mb: int = Field(default=512, ge=0)
+    """Decoded images that one synthesizer keeps in memory, in MiB."""
+
+    max_pixels: int = Field(default=300_000_000, ge=1)
+    """Images with more pixels than this are refused by their header, before anything is allocated."""
+
+
+class OptimizerConfig(_Section):
+    """AdamW, its schedule and the moving average of the weights."""
+
+    lr: float = Field(default=1e-3, gt=0, le=1)
+    """Peak learning rate."""
+
+    betas: tuple[float, float] = (0.9, 0.99)
+    """Adam's moment decays. The masked-training paper states (0.9, 0.99); its code uses (0.9, 0.999)."""
+
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Decoupled weight decay."""
+
+    schedule: Literal["cosine", "constant", "halve"] = "cosine"
+    """`cosine` to zero; `constant`; `halve` at 50 % and 75 % of the run (the paper's 100k and 150k of 200k)."""
+
+    warmup_steps: int = Field(default=50, ge=0)
+    """Steps over which the learning rate rises linearly from zero."""
+
+    ema_decay: float = Field(default=0.999, ge=0, lt=1)
+    """Decay of the averaged weights, which are the ones saved; ramps up as (1 + step) / (10 + step)."""
+
+    clip_norm: float = Field(default=1.0, gt=0)
+    """Gradient norm above which gradients are scaled down."""
+
+
+class TrainingConfig(_Section):
+    """How long, in what batches, and what is written on the way."""
+
+    steps: int = Field(default=2000, ge=1)
+    """Optimiser steps, over all workers together."""
+
+    minutes: float = Field(default=0, ge=0)
+    """0 sets no limit. Else: stop after this much training time if `steps` are not reached first; the schedule follows the clock,
+    so a run bounded by minutes cannot be repeated bit for bit."""
+
+    batch: int = Field(default=8, ge=1)
+    """Crops per step over all workers together (the global batch)."""
+
+    log_every: int = Field(default=10, ge=1)
+    """Steps between two rows of log.jsonl."""
+
+    checkpoint_seconds: float = Field(default=60.0, gt=0)
+    """Seconds between two resumable checkpoints; at most this much work is repeated after a crash."""
+
+    keep_checkpoints: int = Field(default=2, ge=1)
+    """How many of the latest checkpoints are kept."""
+
+    picture_seconds: float = Field(default=60.0, gt=0)
+    """Seconds between two pictures of the same fixed crops."""
+
+    max_bad_steps: int = Field(default=20, ge=1)
+    """Consecutive steps with non-finite gradients (each is skipped and counted) after which the run stops."""
+
+
+class ClusterConfig(_Section):
+    """What the run takes from the machine or the cluster."""
+
+    workers: int = Field(default=1, ge=0, le=4096)
+    """Ray Train workers (DDP ranks). 0 trains in this process, without Ray."""
+
+    gpus_per_worker: float = Field(default=0, ge=0, le=1)
+    """GPUs of each worker; 0 trains on the CPU."""
+
+    threads: int = Field(default=0, ge=0)
+    """Torch threads of each worker; 0 shares out the cores that the synthesizers leave."""
+
+    synthesizers: int = Field(default=1, ge=1, le=4096)
+    """Ray actors that make the training batches."""
+
+    queue_depth: int = Field(default=4, ge=1, le=64)
+    """Batches that each worker has on order; this bounds memory and is the back-pressure."""
+
+    max_failures: int = Field(default=3, ge=-1)
+    """Restarts of the worker group after a crash; -1 never gives up."""
+
+
+class TrackingConfig(_Section):
+    """The MLflow experiment, and the registered model."""
+
+    experiment: str = Field(default="unveil", min_length=1)
+    """MLflow experiment of the run."""
+
+    model: str = Field(default="unveil", min_length=1, pattern=r"^[^/:.%\"']+$")
+    """Registered model that the trained network becomes a new version of."""
+
+    alias: str = Field(default="champion", pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$")
+    """Alias that is moved to the new version; others pull `models:/<model>@<alias>`."""
+
+
+class TrainConfig(_Section):
+    """One training run, complete."""
+
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    """Seed of everything random: initial weights, crops, noise, masks."""
+
+    data: DataConfig = DataConfig()
+    """Images and crops."""
+
+    noise: Recipe | None = None
+    """Noise put on clean images. Without it the images of `data.path` are noisy, and no clean image is read."""
+
+    network: Network = UNetSpec()
+    """What is trained: `unet` or `masked_swin`."""
+
+    method: Method = AsymmetricMasks()
+    """How it is trained: `masked` on clean images with a noise recipe, `asymmetric` on noisy images alone."""
+
+    inference: InferenceSpec = InferenceSpec(mode="multi_mask")
+    """How the trained network denoises; stored with the weights."""
+
+    optimizer: OptimizerConfig = OptimizerConfig()
+    """Optimiser, schedule and averaging."""
+
+    training: TrainingConfig = TrainingConfig()
+    """Length, batch and what is written."""
+
+    cluster: ClusterConfig = ClusterConfig()
+    """Processes and devices."""
+
+    tracking: TrackingConfig = TrackingConfig()
+    """MLflow experiment and registered model."""
+
+    @model_validator(mode="after")
+    def _parts_fit_together(self) -> TrainConfig:
+        if self.method.kind == "masked" and self.noise is None:
+            raise ValueError(
+                "method.kind: 'masked' compares with clean images, so it needs a noise recipe; "
+                "set noise.kind, or use method.kind=asymmetric for noisy photos"
+            )
+        if self.method.kind == "masked" and self.inference.mode == "multi_mask":
+            raise ValueError(
+                "inference.mode: expected 'direct' with method.kind 'masked' (that network never saw "
+                "the masks of multi-mask inference), found 'multi_mask'"
+            )
+        if self.method.kind == "asymmetric" and self.data.crop < 2 * self.method.pd_stride:
+            raise ValueError(
+                f"data.crop: expected at least twice method.pd_stride ({2 * self.method.pd_stride}), "
+                f"found {self.data.crop}"
+            )
+        if self.cluster.workers > 1 and self.training.batch % self.cluster.workers:
+            raise ValueError(
+                f"training.batch: expected a multiple of cluster.workers ({self.cluster.workers}), "
+                f"found {self.training.batch}"
+            )
+        return self

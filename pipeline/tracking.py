@@ -1,0 +1,180 @@
+"""MLflow runs, written by the driver only: one run per training, however often its workers restart.
+
+With `registry.py` the only importer of mlflow. Training never dies of it: rows stay in log.jsonl, which is the
+spool, and are sent once the server answers again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import RunError
+from pipeline.home import home, quiet_third_parties
+
+_RETRY_SECONDS = 30.0
+
+
+def connect() -> tuple[Any, str]:
+    """Import mlflow, point it at `MLFLOW_TRACKING_URI` or the SQLite file of the state folder, return (mlflow, URI).
+
+    The driver calls this before any worker starts: concurrent processes must not create the SQLite schema at once.
+    """
+    quiet_third_parties()
+    # Two retries take seconds, MLflow's seven take minutes, and rows wait in log.jsonl anyway.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    # Artifacts are small; bars for them would fight with ours.
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    import logging
+
+    import mlflow
+
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    uri = tracking_uri()
+    mlflow.set_tracking_uri(uri)
+    return mlflow, uri
+
+
+def tracking_uri() -> str:
+    """Return where runs and models are kept."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home() / 'mlflow.db'}"
+
+
+def masked_uri() -> str:
+    """Return the tracking URI for people to read, without its password."""
+    return _masked(tracking_uri())
+
+
+def one_line(error: Exception) -> str:
+    """Return what MLflow says went wrong as one short line without passwords."""
+    return _masked((str(error).strip().splitlines() or [type(error).__name__])[0])[:200]
+
+
+def check_store() -> None:
+    """Ask the tracking store for anything, before work is spent on a run that it will not take.
+
+    Raises:
+        RunError: it does not answer.
+    """
+    mlflow, _ = connect()
+    with answering(mlflow):
+        mlflow.search_experiments(max_results=1)
+
+
+@contextlib.contextmanager
+def answering(mlflow: Any) -> Iterator[None]:
+    """Turn an exception of MLflow into a `RunError` that names the store."""
+    try:
+        yield
+    except mlflow.MlflowException as error:
+        raise RunError(f"MLFLOW_TRACKING_URI: {masked_uri()} does not answer: {one_line(error)}") from error
+
+
+def _masked(text: str) -> str:
+    return re.sub(r"(://[^:/@\s]*):[^@/\s]*@", r"\1:***@", text)
+
+
+def experiment_id(mlflow: Any, name: str) -> str:
+    """Return the id of an experiment; a new one on SQLite keeps its artifacts in the state folder.
+
+    Without a server MLflow would put artifacts under whatever folder the process happened to start in.
+    """
+    found = mlflow.get_experiment_by_name(name)
+    if found is not None:
+        return str(found.experiment_id)
+    local = tracking_uri().startswith("sqlite")
+    artifacts = (home() / "artifacts" / re.sub(r"[^\w.-]", "_", name)).as_uri() if local else None
+    return str(mlflow.create_experiment(name, artifact_location=artifacts))
+
+
+class Tracker:
+    """One MLflow run. Every call may fail without consequence for the training; `problem` says what went wrong."""
+
+    def __init__(self, experiment: str, *, run_name: str, run_id: str | None = None, parent: str | None = None) -> None:
+        """Open a new run, or go on with `run_id`; `parent` is the run of the search it belongs to.
+
+        Raises:
+            RunError: the store does not answer. Later that is survived; at the start the address is likely wrong.
+        """
+        self.problem: str | None = None
+        self.run_id: str = run_id or ""
+        self._pending: list[dict[str, Any]] = []
+        self._retry_at = 0.0
+        self._monitor: Any = None
+        self.mlflow, self.uri = connect()
+        self._client = self.mlflow.MlflowClient()
+        with answering(self.mlflow):
+            if run_id:
+                self._client.update_run(run_id, status="RUNNING")
+            else:
+                tags = {"mlflow.parentRunId": parent} if parent else None
+                run = self._client.create_run(experiment_id(self.mlflow, experiment), run_name=run_name, tags=tags)
+                self.run_id = run.info.run_id
+
+    def start(self, parameters: dict[str, Any], tags: dict[str, str], *, monitor: bool = True) -> None:
+        """Log parameters (once) and tags, and start sampling CPU, memory and GPU use of this machine."""
+        from mlflow.entities import Param, RunTag
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        known = self._client.get_run(self.run_id).data.params
+        params = [Param(k, str(v)[:6000]) for k, v in parameters.items() if k not in known]
+        for start in range(0, len(params), 100):
+            self._client.log_batch(self.run_id, params=params[start : start + 100])
+        self._client.log_batch(self.run_id, tags=[RunTag(k, v) for k, v in tags.items()])
+        if monitor:
+            self._monitor = SystemMetricsMonitor(self.run_id, sampling_interval=5, resume_logging=True)
+            self._monitor.start()
+
+    def rows(self, rows: list[dict[str, Any]]) -> None:
+        """Send rows of log.jsonl as metrics; keeps them for later when the server is away."""
+        self._pending += rows
+        if not self._pending or time.monotonic() < self._retry_at:
+            return
+        from mlflow.entities import Metric
+
+        metrics = [
+            Metric(key, float(value), int(1000 * row["time"]), int(row["step"]))
+            for row in self._pending
+            if "event" not in row
+            for key, value in row.items()
+            if key not in ("step", "time") and isinstance(value, int | float) and math.isfinite(value)
+        ]
+        try:
+            for start in range(0, len(metrics), 1000):
+                self._client.log_batch(self.run_id, metrics=metrics[start : start + 1000])
+        except Exception as error:  # noqa: BLE001 - whatever the server or its driver raises, training goes on
+            self.problem = one_line(error)
+            self._retry_at = time.monotonic() + _RETRY_SECONDS
+            return
+        self.problem = None
+        self._pending.clear()
+
+    def artifact(self, path: Path, folder: str | None = None) -> None:
+        """Send a file or a folder to the run."""
+        try:
+            send = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
+            send(self.run_id, str(path), folder)
+        except Exception as error:  # noqa: BLE001 - as above
+            self.problem = one_line(error)
+
+    def metrics(self, values: dict[str, float]) -> None:
+        """Send single numbers, such as those of an evaluation."""
+        self.rows([{"step": 0, "time": time.time(), **values}])
+
+    def finish(self, status: str) -> None:
+        """Send what is pending and close the run as FINISHED, FAILED or KILLED."""
+        if self._monitor is not None:
+            self._monitor.finish()
+        self._retry_at = 0.0
+        self.rows([])
+        try:
+            self._client.set_terminated(self.run_id, status)
+        except Exception as error:  # noqa: BLE001 - as above
+            self.problem = one_line(error)

@@ -1,0 +1,113 @@
+"""Resumable checkpoints: tensors in safetensors, the rest in JSON, written beside and renamed; no pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import RunError
+from pipeline.training.step import TrainState
+
+_PREFIX = "step_"
+
+
+def save_checkpoint(folder: Path, state: TrainState, keep: int) -> Path:
+    """Write `folder/step_XXXXXXXXX` atomically and delete all but the latest `keep`.
+
+    A crash at any moment leaves either the whole new checkpoint or none of it.
+
+    Raises:
+        RunError: there is too little free space, or the disk refuses.
+    """
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    final = folder / f"{_PREFIX}{state.step:09d}"
+    if final.exists():
+        return final
+    tensors, facts = _to_parts(state)
+    need = 2 * sum(t.numel() * t.element_size() for t in tensors.values())
+    if shutil.disk_usage(folder).free < need:
+        raise RunError(
+            f"{folder}: a checkpoint needs {need >> 20} MiB free; free some space and continue with --resume"
+        )
+    temporary = folder / f".{final.name}.{os.getpid()}"
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        save_file(tensors, temporary / "state.safetensors")
+        (temporary / "state.json").write_text(json.dumps(facts), "utf-8")
+        for path in (*temporary.iterdir(), temporary):
+            sync(path)
+        temporary.rename(final)
+        sync(folder)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise RunError(f"{final}: could not write the checkpoint ({error.strerror}); the last one is intact") from error
+    for old in list_checkpoints(folder)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Return the finished checkpoints of a run, oldest first."""
+    return sorted(folder.glob(f"{_PREFIX}*")) if folder.is_dir() else []
+
+
+def load_latest(folder: Path, state: TrainState) -> bool:
+    """Put the latest checkpoint of `folder` into `state`; False if there is none.
+
+    Raises:
+        RunError: the checkpoint does not fit the network of this run, or is damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    checkpoints = list_checkpoints(folder)
+    if not checkpoints:
+        return False
+    path = checkpoints[-1]
+    try:
+        tensors = load_file(path / "state.safetensors")
+        facts = json.loads((path / "state.json").read_text("utf-8"))
+        _from_parts(state, tensors, facts)
+    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise RunError(f"{path}: cannot be resumed from ({reason}); delete it to go back to the one before") from error
+    return True
+
+
+def _to_parts(state: TrainState) -> tuple[dict[str, Any], dict[str, Any]]:
+    tensors = {f"network/{k}": v for k, v in state.network.state_dict().items()}
+    tensors |= {f"average/{k}": v for k, v in state.average.state_dict().items()}
+    for index, slots in state.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{index}/{name}": value for name, value in slots.items()}
+    facts = {"step": state.step, "bad_steps": state.bad_steps, "seconds": state.seconds}
+    return {k: v.detach().contiguous().cpu() for k, v in tensors.items()}, facts
+
+
+def _from_parts(state: TrainState, tensors: dict[str, Any], facts: dict[str, Any]) -> None:
+    def part(name: str) -> dict[str, Any]:
+        return {k.removeprefix(f"{name}/"): v for k, v in tensors.items() if k.startswith(f"{name}/")}
+
+    state.network.load_state_dict(part("network"))
+    state.average.load_state_dict(part("average"))
+    slots: dict[int, dict[str, Any]] = {}
+    for key, value in part("optimizer").items():
+        index, name = key.split("/")
+        slots.setdefault(int(index), {})[name] = value
+    groups = state.optimizer.state_dict()["param_groups"]
+    state.optimizer.load_state_dict({"state": slots, "param_groups": groups})
+    state.step, state.bad_steps, state.seconds = facts["step"], facts["bad_steps"], facts["seconds"]
+
+
+def sync(path: Path) -> None:
+    """Ask the system to put a file or folder on the disk now."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,79 @@
+"""What a run is given: every image's header is read before anything starts, and the data get a manifest and a card."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.config import dump
+from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    from pipeline.data.source import SourceSpec
+    from pipeline.schema import TrainConfig
+
+Listener = Callable[[str, dict[str, Any]], None]
+"""Called with ("say", {"text"}) for a line to show and ("row", row of log.jsonl) as training goes on."""
+
+
+def read_source(config: TrainConfig, listen: Listener) -> tuple[SourceSpec, dict[str, Any]]:
+    """Read the header of every image; return what synthesizers need and the data manifest."""
+    from pipeline.data.folders import manifest_hash, scan
+    from pipeline.data.images import ImageError, read_size
+    from pipeline.data.source import SourceSpec
+
+    if not config.data.path:
+        raise UserError("--data: expected a folder of images, found nothing")
+    found = scan([Path(config.data.path)])
+    good, skipped = [], []
+    for file in found:
+        try:
+            height, width = read_size(file.path)[:2]
+        except ImageError as error:
+            skipped.append(str(error))
+            continue
+        if height * width > config.data.max_pixels:
+            skipped.append(f"{file.path}: {height}x{width} is over data.max_pixels ({config.data.max_pixels})")
+        elif min(height, width) < config.data.crop:
+            raise UserError(
+                f"{str(file.path)!r}: {width}x{height} is smaller than the {config.data.crop}x{config.data.crop} crop; "
+                f"set data.crop={min(height, width) // 2 * 2} or less, or leave the image out"
+            )
+        else:
+            good.append(file)
+    if not good:
+        raise UserError(
+            f"--data {config.data.path!r}: none of its {len(found)} images can be read; first: {skipped[0]}"
+        )
+    for line in skipped:
+        listen("say", {"text": f"skipped: {line}"})
+    spec = SourceSpec(
+        files=tuple(str(file.path) for file in good),
+        seed=config.seed,
+        crop=config.data.crop,
+        channels=config.network.channels,
+        recipe=config.noise,
+        cache_bytes=config.data.cache_mb << 20,
+        max_pixels=config.data.max_pixels,
+    )
+    manifest = {
+        "path": config.data.path,
+        "images": len(good),
+        "hash": manifest_hash(good),
+        "files": [str(file.relative) for file in good],
+        "skipped": skipped,
+    }
+    return spec, manifest
+
+
+def data_card(config: TrainConfig, manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return what the weights say about themselves: version, configuration, data, whether clean images were read."""
+    from pipeline import __version__
+
+    return {
+        "unveil": __version__,
+        "config": dump(config),
+        "data": {"path": manifest["path"], "images": manifest["images"], "hash": manifest["hash"]},
+        "clean_images_read": config.noise is not None,
+    }

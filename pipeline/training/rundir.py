@@ -1,0 +1,116 @@
+"""A run folder: who may write into it, and what it says about itself."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import check, dump, flatten
+from pipeline.errors import UserError
+from pipeline.schema import TrainConfig
+
+_CONFIG = "config.json"
+_LOCK = ".lock"
+_MAY_CHANGE = ("training.", "cluster.", "tracking.", "inference.", "data.cache_mb")
+"""Keys that a resumed run may set anew: none of them changes what a step computes, only how far and where."""
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically: readers see the old file or the new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(value, indent=1), "utf-8")
+    temporary.replace(path)
+
+
+def prepare(run_dir: Path, config: TrainConfig, *, resume: bool) -> None:
+    """Store the resolved configuration in an empty run folder, or check that a resumed one fits.
+
+    Raises:
+        UserError: the folder holds a run and `resume` is off; there is nothing to resume; or a key that a resumed
+            run must not change has changed.
+    """
+    stored = run_dir / _CONFIG
+    if resume:
+        if not stored.is_file():
+            raise UserError(
+                f"--resume: expected a run in {str(run_dir)!r}, found no {_CONFIG}; start it without --resume"
+            )
+        before, now = flatten(dump(read_config(run_dir))), flatten(dump(config))
+        for key in sorted(before.keys() | now.keys()):
+            if before.get(key) != now.get(key) and not key.startswith(_MAY_CHANGE):
+                raise UserError(
+                    f"{key}: the run in {str(run_dir)!r} was started with {before.get(key)!r}, found {now.get(key)!r}; "
+                    "resume with the same value, or use a new --out"
+                )
+        if before["training.batch"] != now["training.batch"]:
+            raise UserError(
+                f"training.batch: the run in {str(run_dir)!r} was started with {before['training.batch']}, "
+                f"found {now['training.batch']}"
+            )
+    elif any(path.name != _LOCK for path in run_dir.iterdir()):
+        what = "holds a run; continue it with --resume, or" if stored.exists() else "is not empty;"
+        raise UserError(f"--out {str(run_dir)!r}: {what} choose another folder")
+    write_json(stored, dump(config))
+
+
+def read_config(run_dir: Path) -> TrainConfig:
+    """Return the resolved configuration of a run folder.
+
+    Raises:
+        UserError: there is none, or it is damaged.
+    """
+    try:
+        return check(json.loads((run_dir / _CONFIG).read_text("utf-8")))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{str(run_dir)!r}: expected a run folder with {_CONFIG}; {error}") from None
+
+
+@contextlib.contextmanager
+def locked(run_dir: Path) -> Iterator[None]:
+    """Create and hold the folder for this process; the lock of a process that is gone is taken over.
+
+    A folder that is still empty at the end, because the run was refused, is removed again.
+
+    Raises:
+        UserError: another live process holds it.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True)
+    lock = run_dir / _LOCK
+    while True:
+        try:
+            handle = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+            break
+        except FileExistsError:
+            holder = _holder(lock)
+            if holder and (holder["host"] != socket.gethostname() or _alive(holder["pid"])):
+                raise UserError(
+                    f"{str(run_dir)!r}: in use by process {holder['pid']} on {holder['host']}; wait for it, or delete "
+                    f"{str(lock)!r} if it is gone"
+                ) from None
+            lock.unlink(missing_ok=True)
+    with os.fdopen(handle, "w") as file:
+        json.dump({"pid": os.getpid(), "host": socket.gethostname()}, file)
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            run_dir.rmdir()
+
+
+def _holder(lock: Path) -> dict[str, Any] | None:
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        value = json.loads(lock.read_text("utf-8"))
+        return {"pid": int(value["pid"]), "host": str(value["host"])}
+    return None
+
+
+def _alive(pid: int) -> bool:
+    import psutil
+
+    return pid != os.getpid() and psutil.pid_exists(pid)

@@ -1,0 +1,117 @@
+"""One optimiser step: plain torch, without Ray, MLflow or a configuration library, so that it runs anywhere.
+
+Everything random in it follows from the per-sample seeds of the batch, so the state holds no random generator:
+a step is a pure function of (state, batch).
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from models import AsymmetricMasks, MaskedTraining, Network
+from pipeline.training.schedule import ema_decay, learning_rate
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepSettings:
+    """Optimiser settings of a run; the names and units of `OptimizerConfig`."""
+
+    lr: float
+    betas: tuple[float, float]
+    weight_decay: float
+    schedule: Literal["cosine", "constant", "halve"]
+    warmup_steps: int
+    ema_decay: float
+    clip_norm: float
+
+
+class TrainState:
+    """The network, its running average, the optimiser and the step count: all that a resumed run needs."""
+
+    def __init__(self, network: Network, settings: StepSettings, device: str | torch.device = "cpu") -> None:
+        self.network = network.to(device).train()
+        self.average: Network = copy.deepcopy(network).to(device).eval().requires_grad_(False)
+        self.optimizer = torch.optim.AdamW(
+            self.network.parameters(),
+            lr=settings.lr,
+            betas=settings.betas,
+            weight_decay=settings.weight_decay,
+        )
+        self.step = 0
+        self.bad_steps = 0
+        """Steps skipped so far because a gradient was not finite."""
+
+        self.seconds = 0.0
+        """Training time so far, over all sessions."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What one step did."""
+
+    loss: float
+    grad_norm: float
+    lr: float
+    skipped: bool
+
+
+def batch_loss(method: MaskedTraining | AsymmetricMasks, network: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+    """Return the method's loss of one batch: masked training compares with `clean`, asymmetric masks do not."""
+    if isinstance(method, MaskedTraining):
+        return method.loss(network, batch["noisy"], batch["clean"], batch["seeds"])
+    return method.loss(network, batch["noisy"], batch["seeds"])
+
+
+def train_step(
+    state: TrainState,
+    batch: Mapping[str, Tensor],
+    method: MaskedTraining | AsymmetricMasks,
+    settings: StepSettings,
+    progress: float,
+    *,
+    network: nn.Module | None = None,
+) -> StepResult:
+    """Take one AdamW step on `batch` and update the average; skip the step if a gradient is not finite.
+
+    Args:
+        state: changed in place.
+        batch: `noisy` (B, C, H, W) float32 in [0, 1], `seeds` (B,) int64, and `clean` like `noisy` for masked
+            training; on the state's device.
+        method: which loss.
+        settings: optimiser settings.
+        progress: fraction of the run that is over, for the schedule.
+        network: what to call instead of `state.network`: its distributed wrapper, when there is one.
+    """
+    rate = learning_rate(
+        settings.lr, progress, state.step, schedule=settings.schedule, warmup_steps=settings.warmup_steps
+    )
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate
+    state.optimizer.zero_grad(set_to_none=True)
+    loss = batch_loss(method, network or state.network, batch)
+    loss.backward()  # type: ignore[no-untyped-call]
+    # The norm of the gradients after all-reduce: the same number on every rank, so all skip or none does.
+    norm = float(nn.utils.clip_grad_norm_(state.network.parameters(), settings.clip_norm))
+    finite = math.isfinite(norm)
+    if finite:
+        state.optimizer.step()
+        _update_average(state, ema_decay(settings.ema_decay, state.step))
+    else:
+        state.bad_steps += 1
+    state.step += 1
+    return StepResult(loss=float(loss.detach()), grad_norm=norm, lr=rate, skipped=not finite)
+
+
+@torch.no_grad()
+def _update_average(state: TrainState, decay: float) -> None:
+    weights = [p.detach() for p in state.network.parameters()]
+    torch._foreach_lerp_(list(state.average.parameters()), weights, 1 - decay)
+    for kept, new in zip(state.average.buffers(), state.network.buffers(), strict=True):
+        kept.copy_(new)

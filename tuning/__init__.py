@@ -1,0 +1,1 @@
+"""Searches over mask ratios and other settings with Ray Tune."""

@@ -1,0 +1,171 @@
+"""One trial: the configuration with some keys overridden, trained in this process, judged at every rung.
+
+A trial is a pure function of its configuration and the data, and its folder holds all it has done: after a
+death the same trial reports the rungs it had reached, at once, and trains on from the last of them.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.config import apply_overrides, check, dump
+from pipeline.errors import RunError
+from tuning.space import overrides, trial_key
+
+if TYPE_CHECKING:
+    from pipeline.data.source import BatchSource, SourceSpec
+    from pipeline.schema import TrainConfig
+    from pipeline.training.step import TrainState
+    from tuning.score import Score
+
+REDUCTION = 3
+_MAX_RUNGS = REDUCTION**2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """What all trials of a search share; sent to them by value."""
+
+    config: dict[str, Any]
+    """The base configuration, resolved."""
+
+    out: str
+    """Folder of the search, absolute; each trial has one below it."""
+
+    training: SourceSpec
+    """Images that are trained on."""
+
+    held_out: SourceSpec
+    """Images that are judged on."""
+
+    score: Score
+    """What is measured."""
+
+
+def rungs(config: TrainConfig) -> int:
+    """Return how often a trial is judged: a power of ASHA's reduction factor, fewer for very short trials."""
+    count = _MAX_RUNGS
+    while count > config.training.steps:
+        count //= REDUCTION
+    return count
+
+
+def trial_config(config: TrainConfig, changed: Mapping[str, Any]) -> TrainConfig:
+    """Return `config` with `{dotted.key: value}` put in, checked like any other.
+
+    Raises:
+        UserError: a key or value that the configuration does not allow.
+    """
+    written = [f"{key}={json.dumps(value)}" for key, value in changed.items()]
+    return check(apply_overrides(dump(config), written, None))
+
+
+def trial_folder(out: Path, key: str) -> Path:
+    """Return where a trial keeps its log and its checkpoint."""
+    return out / "trials" / key
+
+
+def run_trial(point: dict[str, Any], job: Job) -> None:
+    """Train and report; runs in a process of Ray Tune's, which may stop it after any report.
+
+    Raises:
+        RunError: gradients or the score are not finite, or no image can be decoded.
+    """
+    from ray import tune
+
+    from pipeline.cluster import check_packages
+    from pipeline.training.history import read_history
+
+    check_packages()
+    base = check(job.config)
+    changed = overrides(base, point)
+    config = trial_config(base, changed)
+    folder = trial_folder(Path(job.out), trial_key(changed))
+    folder.mkdir(parents=True, exist_ok=True)
+    last = 0
+    for row in read_history(folder):
+        tune.report(_reported(row))
+        last = row["rung"]
+    # A trial that has been to the end needs no torch, which is most of what starting a process costs.
+    if last < rungs(base):
+        _train(config, job, folder, last, rungs(base))
+
+
+def _train(config: TrainConfig, job: Job, folder: Path, last: int, count: int) -> None:
+    """Train from the checkpoint in `folder` on, and log, checkpoint and report every rung above `last`."""
+    import torch
+    from ray import tune
+
+    from pipeline.data.source import BatchSource
+    from pipeline.training.checkpoint import load_latest, save_checkpoint
+    from pipeline.training.history import append_row
+    from pipeline.training.loop import new_state
+    from tuning.score import Judge
+
+    torch.set_num_threads(1)
+    state = new_state(config, "cuda" if config.cluster.gpus_per_worker else "cpu")
+    load_latest(folder / "checkpoints", state)
+    source, judge = BatchSource(job.training), Judge(job.score, config, job.held_out)
+    for rung in range(_rung(state, config, count) + 1, count + 1):
+        loss = _train_to(rung / count, state, source, config)
+        reached = _rung(state, config, count)
+        if reached > last:
+            row = {
+                "step": state.step,
+                "rung": reached,
+                "score": judge(state.average),
+                "loss": loss,
+                "seconds": state.seconds,
+                "time": time.time(),
+            }
+            # The row first: a death between the two repeats the rung, and readers take a step once.
+            append_row(folder, row)
+            save_checkpoint(folder / "checkpoints", state, keep=1)
+            tune.report(_reported(row))
+            last = reached
+        if last >= count:
+            return
+
+
+def _train_to(goal: float, state: TrainState, source: BatchSource, config: TrainConfig) -> float:
+    """Train until the fraction `goal` of the trial is over; return the mean loss on the way."""
+    import torch
+
+    from pipeline.training.loop import step_settings
+    from pipeline.training.step import train_step
+
+    settings, losses, bad = step_settings(config), [], 0
+    device = next(state.network.parameters()).device
+    while (progress := _progress(state, config)) < goal - 1e-9:
+        start = time.monotonic()
+        arrays = source.batch(state.step, range(config.training.batch))
+        batch = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
+        result = train_step(state, batch, config.method, settings, progress)
+        bad = bad + 1 if result.skipped else 0
+        if bad >= config.training.max_bad_steps:
+            raise RunError(f"training: gradients were not finite for {bad} steps in a row, last at step {state.step}")
+        losses.append(result.loss)
+        state.seconds += time.monotonic() - start
+    return sum(losses) / max(1, len(losses))
+
+
+def _progress(state: TrainState, config: TrainConfig) -> float:
+    """Return the fraction of the trial that is over, by steps or by the clock; judging does not count."""
+    by_steps = state.step / config.training.steps
+    if not config.training.minutes:
+        return by_steps
+    return max(by_steps, state.seconds / (60 * config.training.minutes))
+
+
+def _rung(state: TrainState, config: TrainConfig, count: int) -> int:
+    return min(count, int(_progress(state, config) * count + 1e-9))
+
+
+def _reported(row: dict[str, Any]) -> dict[str, Any]:
+    # "time" would be taken for one of Ray's own fields.
+    return {"logged_at" if key == "time" else key: value for key, value in row.items()}
