@@ -125,8 +125,7 @@ class MaskedSwin(Network):
 
         Args:
             image: (B, C, H, W) float in [0, 1], or with hidden pixels at their fill value.
-            seeds: (B,) int64, one a sample; decide attention masks and, in training, stochastic depth. None
-                in
+            seeds: (B,) int64, one a sample; decide attention masks and, in training, stochastic depth. None, in
                 evaluation: no attention mask.
             origin: absolute (row, column) of the top-left pixel, multiples of the window.
             attention_masks: one (B * N, T) bool a block, True = hidden, in place of those drawn from

@@ -84,7 +84,7 @@ def start_ray(need_cpus: float) -> Started:
     url = ""
     if ray.is_initialized():
         pass
-    elif os.environ.get("RAY_ADDRESS", "local") not in ("", "local"):
+    elif not embeds():
         url = ray.init(runtime_env=runtime_env(), log_to_driver=False).dashboard_url
     else:
         embedded = True
@@ -106,15 +106,21 @@ def start_ray(need_cpus: float) -> Started:
     )
 
 
-def cpu_plan(config: ClusterConfig, cores: int) -> tuple[int, float]:
+def embeds() -> bool:
+    """Return whether a run would start its own Ray: no cluster is named, and this is no submitted job."""
+    return os.environ.get("RAY_ADDRESS", "local") in ("", "local")
+
+
+def cpu_plan(config: ClusterConfig, cores: int, *, cheap_synthesis: bool) -> tuple[int, float]:
     """Return (threads and CPUs of a worker, CPUs of a synthesizer).
 
-    Synthesizers count half a CPU each: they idle while the queue is full.
+    Synthesizers count half a CPU each: they idle while the queue is full. Cutting crops from noisy photos costs next
+    to nothing, so an embedded Ray gives the trainers all cores then; a cluster never lends more than it has.
     """
     if config.threads:
         return config.threads, 0.5
-    left = cores - (config.synthesizers + 1) // 2
-    return max(1, left // max(1, config.workers)), 0.5
+    reserved = 0 if cheap_synthesis and embeds() else (config.synthesizers + 1) // 2
+    return max(1, (cores - reserved) // max(1, config.workers)), 0.5
 
 
 def require_resources(config: ClusterConfig, started: Started, worker_cpus: int, synthesizer_cpus: float) -> None:

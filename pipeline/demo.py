@@ -57,6 +57,7 @@ class DemoResult:
     mlflow_run_id: str
     denoised: str
     report: str
+    picture: str
     table: list[dict[str, Any]]
     """Rows noisy, baseline, unveil: `name` and named metrics."""
 
@@ -105,7 +106,7 @@ def run_demo(out: Path, data: Path | None, overrides: list[str], *, train: Train
     say("comparing with the noisy images and a classical denoiser")
     table = _pairs_table(denoiser, test, run_dir) if test else _photos_table(sources, denoised)
     photos = None if test else sources
-    report = report_run(run_dir, photos=photos, out=folder / "report.html", title="unveil demo")["report"]
+    shown = report_run(run_dir, photos=photos, out=folder / "report.html", title="unveil demo")
     model = f"models:/{trained.registered_model}@{trained.alias}"
     folder_of_photos = shlex.quote(str(data)) if data else "my/photos"
     return DemoResult(
@@ -114,7 +115,8 @@ def run_demo(out: Path, data: Path | None, overrides: list[str], *, train: Train
         version=trained.version,
         mlflow_run_id=trained.mlflow_run_id,
         denoised=str(denoised),
-        report=report,
+        report=shown["report"],
+        picture=shown["picture"],
         table=table,
         steps=trained.steps,
         seconds=round(time.monotonic() - start, 1),

@@ -70,7 +70,8 @@ def fetch(uri: str) -> Path:
         local = Path(mlflow.artifacts.download_artifacts(artifact_uri=_model_uri(uri)))
     except (MlflowException, OSError) as error:
         raise UserError(
-            f"--model {uri!r}: not found in {masked_uri()} ({one_line(error)}); `unveil models list` shows what there is"
+            f"--model {uri!r}: not found in {masked_uri()} ({one_line(error)}); "
+            "`unveil models list` shows what there is"
         ) from None
     folder = local / _WEIGHTS
     if not (folder / "model.json").is_file():

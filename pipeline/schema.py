@@ -72,8 +72,8 @@ class TrainingConfig(_Section):
     """Optimiser steps, over all workers together."""
 
     minutes: float = Field(default=0, ge=0)
-    """0 sets no limit. Else: stop after this much training time if `steps` are not reached first; the schedule follows the clock,
-    so a run bounded by minutes cannot be repeated bit for bit."""
+    """0 sets no limit. Else: stop after this much training time if `steps` are not reached first; the schedule
+    follows the clock, so a run bounded by minutes cannot be repeated bit for bit."""
 
     batch: int = Field(default=8, ge=1)
     """Crops per step over all workers together (the global batch)."""

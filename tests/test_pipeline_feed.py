@@ -120,3 +120,16 @@ def test_a_run_that_could_never_start_is_refused_at_once() -> None:
         require_resources(ClusterConfig(workers=4, synthesizers=2), small, 1, 0.5)
     with pytest.raises(UserError, match="need 1 GPUs, the cluster has 0"):
         require_resources(ClusterConfig(workers=1, gpus_per_worker=1), small, 1, 0.5)
+
+
+def test_trainers_get_the_cores_that_synthesis_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipeline.cluster import cpu_plan
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    two = ClusterConfig(workers=2, synthesizers=2)
+    assert cpu_plan(two, 8, cheap_synthesis=False) == (3, 0.5)
+    assert cpu_plan(two, 8, cheap_synthesis=True) == (4, 0.5)
+    assert cpu_plan(two, 1, cheap_synthesis=False) == (1, 0.5)
+    assert cpu_plan(ClusterConfig(threads=5), 2, cheap_synthesis=True) == (5, 0.5)
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    assert cpu_plan(two, 8, cheap_synthesis=True) == (3, 0.5), "a cluster lends no more than it has"

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image as Pillow
 
 from pipeline.data.folders import scan
-from pipeline.data.images import Image, write_image
+from pipeline.data.images import Image, from_float, read_image, write_image
 from pipeline.errors import UserError
 from pipeline.evaluation import run_report
 from pipeline.evaluation.encoding import (
@@ -23,7 +23,7 @@ from pipeline.evaluation.encoding import (
     step_ticks,
 )
 from pipeline.evaluation.evaluate import evaluate
-from pipeline.evaluation.pictures import CROP, choose_rows, pictures_of_pairs, pictures_of_photos
+from pipeline.evaluation.pictures import CROP, choose_rows, contact_sheet, pictures_of_pairs, pictures_of_photos
 from pipeline.evaluation.report import command_line, render_report, write_report
 
 EVIL = '<script>alert("x")</script>&\u202e'
@@ -305,21 +305,26 @@ def test_photos_without_partner_are_shown_too(tmp_path, count):
     assert all(p["clean"] is None for p in pictures)
 
 
-class FakeNetwork:
-    def __init__(self, folder, _device):
-        self.folder = folder
-
-    def __call__(self, image):
-        return halve_noise(image)
+def test_the_contact_sheet_has_a_row_a_picture_and_a_column_a_version(tmp_path):
+    make_pairs(tmp_path)
+    pictures = pictures_of_pairs(halve_noise, evaluate(halve_noise, tmp_path, baselines=("tv",)))
+    sheet = contact_sheet(pictures)
+    assert sheet.shape == (3 * CROP + 12, 4 * CROP + 18, 3)
+    for row, picture in enumerate(pictures):
+        for column, version in enumerate(("noisy", "baseline", "denoised", "clean")):
+            top, left = row * (CROP + 6), column * (CROP + 6)
+            assert np.array_equal(sheet[top : top + CROP, left : left + CROP], from_float(picture[version], np.uint8))
+    assert (sheet[:, CROP : CROP + 6] == 255).all()
 
 
 @pytest.fixture
-def run_dir(tmp_path, monkeypatch):
-    monkeypatch.setattr(run_report, "NetworkDenoiser", FakeNetwork)
+def run_dir(tmp_path):
+    from models import InferenceSpec, UNetSpec, build, save
+
     folder = tmp_path / "run"
-    (folder / "weights").mkdir(parents=True)
-    (folder / "weights" / "model.json").write_text("{}")
-    (folder / "weights" / "model.safetensors").write_bytes(b"weights")
+    spec = UNetSpec(width=4, depth=1)
+    folder.mkdir()
+    save(folder / "weights", build(spec), spec=spec, inference=InferenceSpec(), card={})
     (folder / "config.json").write_text(json.dumps({"seed": 3, "network": {"width": 24}}))
     lines = [json.dumps({"step": s, "loss": 0.1 / (s + 1), "seconds": float(s)}) for s in range(20)]
     (folder / "log.jsonl").write_text("\n".join(lines) + "\n{cut")
@@ -330,9 +335,11 @@ def test_a_run_is_reported_with_pairs_with_photos_and_alone(tmp_path, run_dir):
     make_pairs(tmp_path / "data")
     alone = run_report.report_run(run_dir)
     assert alone["psnr_rgb_u8"] is None
+    assert alone["picture"] is None
     assert "network.width" in Path(alone["report"]).read_text()
     pairs = run_report.report_run(run_dir, data=tmp_path / "data", baselines=("tv",), limit=2)
     assert pairs["n"] == 2
+    assert read_image(Path(pairs["picture"])).pixels.shape[2] == 3
     assert "Every image" in Path(pairs["report"]).read_text()
     photos = run_report.report_run(run_dir, data=tmp_path / "data" / "noisy", out=tmp_path / "p.html")
     assert photos["n"] is None

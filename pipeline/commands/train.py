@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -78,7 +80,8 @@ def run_with_progress(config: TrainConfig, out: Path, *, resume: bool = False) -
     from pipeline.console import progress
     from pipeline.training.launch import train as launch
 
-    with progress() as bar:
+    # What Ray has to say about dying workers would otherwise stand before the JSON object.
+    with contextlib.redirect_stdout(sys.stderr), progress() as bar:
         return launch(config, out, resume=resume, listen=_Show(config, bar))
 
 

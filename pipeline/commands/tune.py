@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -52,7 +54,8 @@ def tune(
     from pipeline.console import progress
     from tuning.search import search
 
-    with progress() as bar:
+    # What Ray has to say about dying trials would otherwise stand before the JSON object.
+    with contextlib.redirect_stdout(sys.stderr), progress() as bar:
         summary = search(plan, out, resume=resume, listen=_Show(plan, bar))
     _tell(summary)
     if json_output:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.folders import SourceFile
-from pipeline.data.images import read_image, to_float
+from pipeline.data.images import from_float, read_image, to_float
 from pipeline.errors import UserError
 from pipeline.evaluation.baselines import BASELINES
 from pipeline.evaluation.datasets import find_pairs
@@ -148,6 +148,27 @@ def best_baseline(evaluation: dict[str, Any]) -> str | None:
     scores = {name: values["psnr_rgb_u8"] for name, values in evaluation["baselines"].items()}
     finite = {name: score for name, score in scores.items() if score is not None}
     return max(finite, key=lambda name: float(finite[name])) if finite else None
+
+
+def contact_sheet(pictures: list[Picture]) -> NDArray[np.uint8]:
+    """Lay the crops out for a quick look: a row each, columns noisy, classical, ours and (if known) clean.
+
+    Returns:
+        (H, W, 3) uint8; crops smaller than the largest stand on white.
+    """
+    gap = 6
+    rows = []
+    for picture in pictures:
+        crops = [picture[key] for key in ("noisy", "baseline", "denoised", "clean")]
+        rows.append([crop for crop in crops if crop is not None])
+    height = max(crop.shape[0] for row in rows for crop in row) + gap
+    width = max(crop.shape[1] for row in rows for crop in row) + gap
+    sheet = np.full((len(rows) * height - gap, max(map(len, rows)) * width - gap, 3), 255, np.uint8)
+    for top, row in enumerate(rows):
+        for left, crop in enumerate(row):
+            at = sheet[top * height :, left * width :][: crop.shape[0], : crop.shape[1]]
+            at[:] = from_float(crop, np.uint8)
+    return sheet
 
 
 def _visible(brightness: float) -> bool:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.data.folders import SourceFile, file_hash, manifest_hash, scan
+from pipeline.data.images import Image, write_image
 from pipeline.data.paths import shown
 from pipeline.errors import UserError
 from pipeline.evaluation.datasets import holds_pairs
 from pipeline.evaluation.evaluate import DEFAULT_BASELINES, evaluate
-from pipeline.evaluation.pictures import Picture, pictures_of_pairs, pictures_of_photos
+from pipeline.evaluation.pictures import Picture, contact_sheet, pictures_of_pairs, pictures_of_photos
 from pipeline.evaluation.report import command_line, write_report
 from pipeline.inference.denoiser import WEIGHTS_NAME, NetworkDenoiser, find_weights
 from pipeline.training.history import read_history
@@ -47,7 +48,8 @@ def report_run(
         on_progress: called as (done, total) while pairs are measured.
 
     Returns:
-        report (the path) and the headline numbers, None where nothing was measured.
+        report and picture (paths; the picture is the report's crops as one PNG beside it), and the headline
+        numbers, None where nothing was measured.
 
     Raises:
         UserError: no run folder, or no pictures in ``data``.
@@ -83,8 +85,12 @@ def report_run(
         pictures=pictures,
         commands=[command_line("report", run_dir, data=data, limit=limit)],
     )
+    picture = out.with_suffix(".png") if pictures else None
+    if picture:
+        write_image(picture, Image(pixels=contact_sheet(pictures)))
     return {
         "report": str(out),
+        "picture": str(picture) if picture else None,
         "n": evaluation["n"] if evaluation else None,
         "psnr_rgb_u8": evaluation["psnr_rgb_u8"] if evaluation else None,
         "ssim_gauss11_rgb": evaluation["ssim_gauss11_rgb"] if evaluation else None,

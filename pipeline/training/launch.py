@@ -97,7 +97,7 @@ def _fit_on_ray(config: TrainConfig, run_dir: Path, source: SourceSpec, card: di
     from pipeline.data.synth_actor import start_synthesizers
 
     cores = os.cpu_count() or 1
-    threads, synthesizer_cpus = cpu_plan(config.cluster, cores)
+    threads, synthesizer_cpus = cpu_plan(config.cluster, cores, cheap_synthesis=config.noise is None)
     need = config.cluster.workers * threads + config.cluster.synthesizers * synthesizer_cpus
     started = start_ray(need)
     import ray

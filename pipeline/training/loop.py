@@ -39,9 +39,6 @@ class Rank:
     ask: Callable[[int, range], Mapping[str, np.ndarray]]
     """Fetches one batch out of turn."""
 
-    checkpoint_saved: Callable[[int, float], None] = lambda *_: None
-    """Told on every rank after `training.checkpoint_seconds`, with the step and the latest loss."""
-
 
 def positions(batch: int, index: int, world: int) -> range:
     """Return the samples of the global batch that are rank `index`'s share."""
@@ -95,10 +92,8 @@ def run_loop(config: TrainConfig, run_dir: Path, card: dict[str, Any], rank: Ran
             losses.clear()
             if writer:
                 writer.row(state, result, loss, feed)
-        if _agree(float(clock.checkpoint_due()), rank):
-            if writer:
-                save_checkpoint(checkpoints, state, config.training.keep_checkpoints)
-            rank.checkpoint_saved(state.step, result.loss)
+        if writer and clock.checkpoint_due():
+            save_checkpoint(checkpoints, state, config.training.keep_checkpoints)
         if writer:
             writer.picture_if_due(state)
     if writer:
@@ -153,7 +148,6 @@ def train_worker(job: dict[str, Any]) -> None:
         device=ray.train.torch.get_device(),
         feed=feed,
         ask=lambda batch, crops: feed(0).ask(batch, crops),
-        checkpoint_saved=lambda step, loss: ray.train.report({"step": step, "loss": loss}),
     )
     run_loop(config, Path(job["run_dir"]), job["card"], rank)
 

@@ -238,6 +238,65 @@ def test_resume_continues_the_same_run_and_registers_a_new_version(world: dict[s
     assert (printed["steps"], printed["version"]) == (50, 2)
 
 
+def test_evaluate_and_report_keep_their_contract_on_the_trained_model(world: dict[str, Any], tmp_path: Path) -> None:
+    from skimage import data
+
+    iio.imwrite(tmp_path / "coffee.png", data.coffee()[:160, :200])
+    pairs = tmp_path / "pairs"
+    made = run(
+        world["environment"], "synth", tmp_path / "coffee.png", pairs, "--recipe", "camera", "--seed", "5", "--json"
+    )
+    assert made.returncode == 0, made.stderr
+    done = run(
+        world["environment"],
+        "evaluate",
+        "--model",
+        "models:/e2e@champion",
+        "--data",
+        pairs,
+        "--baselines",
+        "nlm",
+        "--json",
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["layout"], found["n"]) == ("pairs", 1)
+    for row in (found, found["noisy"], found["baselines"]["nlm"], found["images"][0]["model"]):
+        assert 10 < row["psnr_rgb_u8"] < 60
+        assert 0 < row["ssim_gauss11_rgb"] <= 1
+    report = run(
+        world["environment"], "report", world["base"] / "run", "--data", pairs, "--out", tmp_path / "r.html", "--json"
+    )
+    assert report.returncode == 0, report.stderr
+    assert json.loads(report.stdout)["psnr_rgb_u8"] == pytest.approx(found["psnr_rgb_u8"], abs=3)
+    assert "<html" in (tmp_path / "r.html").read_text()
+    seen = run(world["environment"], "inspect", pairs / "noisy", "--json")
+    assert seen.returncode == 0, seen.stderr
+
+
+def test_the_demo_ends_with_a_table_a_report_and_what_to_type_next(world: dict[str, Any], tmp_path: Path) -> None:
+    short = ["training.steps=12", "training.minutes=0", "data.crop=32", "cluster.workers=1"]
+    done = run(world["environment"], "demo", "--out", tmp_path, "--json", *short)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert [row["name"] for row in found["table"]] == ["noisy", "nlm", "unveil"]
+    assert all(10 < row["psnr_rgb_u8"] < 60 for row in found["table"])
+    for name in ("report", "picture", "denoised", "run_dir"):
+        assert Path(found[name]).exists(), name
+    assert len(found["next"]) == 3
+    assert f"models:/{found['registered_model']}@champion" in found["next"][0]
+
+
+def test_the_demo_takes_a_folder_of_noisy_photos_instead(world: dict[str, Any], tmp_path: Path) -> None:
+    short = ["training.steps=8", "training.minutes=0", "data.crop=32", "cluster.workers=1", "inference.draws=1"]
+    done = run(world["environment"], "demo", "--out", tmp_path, "--data", world["base"] / "clean", "--json", *short)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert all(row["noise_sigma_255"] >= 0 for row in found["table"])
+    assert len(list(Path(found["denoised"]).iterdir())) == 4
+    assert "clean_images_read" in (Path(found["run_dir"]) / "weights" / "model.json").read_text()
+
+
 def test_models_list_shows_version_and_alias(world: dict[str, Any]) -> None:
     done = run(world["environment"], "models", "list", "--json")
     assert done.returncode == 0, done.stderr
