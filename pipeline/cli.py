@@ -80,7 +80,8 @@ def _run(arguments: Sequence[str]) -> int:
 
 def _fail(message: str, code: int, arguments: Sequence[str]) -> int:
     line = " ".join(message.split())
-    sys.stderr.write(f"unveil: {line}\n")
+    if line:  # a bare `unveil` has shown its help already
+        sys.stderr.write(f"unveil: {line}\n")
     if "--json" in arguments:
         from pipeline.console import print_json
 

@@ -93,6 +93,17 @@ def test_usage_mistakes_are_one_line_too(unveil: Run) -> None:
     assert "frobnicate" in one_line(stderr)
 
 
+def test_a_bare_call_shows_the_help_and_nothing_else(capfd: pytest.CaptureFixture[str]) -> None:
+    from pipeline.cli import main
+
+    with pytest.raises(SystemExit) as stop:
+        main([])
+    captured = capfd.readouterr()
+    assert stop.value.code == 2
+    assert "Usage: unveil" in captured.out + captured.err
+    assert "unveil: " not in captured.err
+
+
 def test_denoise_without_weights_says_what_was_expected(unveil: Run, photo_folder: Path, tmp_path: Path) -> None:
     code, value, stderr = unveil("denoise", photo_folder, "--model", tmp_path, "--out", tmp_path / "out", "--json")
     assert code == 2

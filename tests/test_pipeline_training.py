@@ -110,6 +110,14 @@ def test_training_lowers_the_loss(photo_folder: Path, tmp_path: Path) -> None:
     assert np.mean(losses[-3:]) < 0.95 * np.mean(losses[:3])
 
 
+def test_a_run_that_the_clock_ends_logs_its_last_step(photo_folder: Path, tmp_path: Path) -> None:
+    config = config_for(photo_folder, "training.steps=100000", "training.minutes=0.02", "training.log_every=1000")
+    run(config, tmp_path / "run")
+    card = json.loads((tmp_path / "run" / "weights" / "model.json").read_text())["card"]
+    assert 0 < card["training"]["steps"] < 100000
+    assert [row["step"] for row in read_history(tmp_path / "run")][-1] == card["training"]["steps"]
+
+
 def test_a_step_with_non_finite_gradients_is_skipped_and_counted(photo_folder: Path) -> None:
     config = config_for(photo_folder)
     state = new_state(config)

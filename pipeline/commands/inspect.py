@@ -45,7 +45,8 @@ def _tell(result: dict[str, Any]) -> None:
     from pipeline.data.paths import shown
 
     kinds = Counter(
-        f"{row['width']}x{row['height']}, {row['channels']} channels of {row['bits']} bits, {row['format']}"
+        f"{row['width']}x{row['height']}, {row['channels']} channel{'s' * (row['channels'] > 1)} "
+        f"of {row['bits']} bits, {row['format']}"
         for row in result["files"]
         if not row["error"]
     )

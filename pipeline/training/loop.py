@@ -87,15 +87,15 @@ def run_loop(config: TrainConfig, run_dir: Path, card: dict[str, Any], rank: Ran
                 f"{state.step}; lower optimizer.lr, and continue with --resume from {_latest(checkpoints)}"
             )
         losses.append(result.loss)
-        if state.step % config.training.log_every == 0 or state.step == config.training.steps:
-            loss = _mean(sum(losses) / len(losses), rank)
-            losses.clear()
-            if writer:
-                writer.row(state, result, loss, feed)
+        if state.step % config.training.log_every == 0:
+            _log(state, result, losses, feed, writer, rank)
         if writer and clock.checkpoint_due():
             save_checkpoint(checkpoints, state, config.training.keep_checkpoints)
         if writer:
             writer.picture_if_due(state)
+    if losses:
+        # What came after the last row: a run that the clock ends rarely ends on one.
+        _log(state, result, losses, feed, writer, rank)
     if writer:
         save_checkpoint(checkpoints, state, config.training.keep_checkpoints)
         writer.picture(state)
@@ -107,6 +107,16 @@ def run_loop(config: TrainConfig, run_dir: Path, card: dict[str, Any], rank: Ran
             inference=config.inference,
             card={**card, "training": trained},
         )
+
+
+def _log(
+    state: TrainState, result: StepResult, losses: list[float], feed: Any, writer: _Writer | None, rank: Rank
+) -> None:
+    """Write a row with the mean loss over all workers and the steps since the last row, and start anew."""
+    loss = _mean(sum(losses) / len(losses), rank)
+    losses.clear()
+    if writer:
+        writer.row(state, result, loss, feed)
 
 
 def local_rank(spec: SourceSpec, batch: int, device: str = "cpu") -> Rank:
@@ -137,7 +147,8 @@ def train_worker(job: dict[str, Any]) -> None:
     index, world = context.get_world_rank(), context.get_world_size()
     share = positions(config.training.batch, index, world)
     # Each worker starts at another synthesizer, so that their first orders do not queue at the same one.
-    synthesizers = job["synthesizers"][index:] + job["synthesizers"][:index]
+    first = index % len(job["synthesizers"])
+    synthesizers = job["synthesizers"][first:] + job["synthesizers"][:first]
 
     def feed(start: int) -> Feed:
         return Feed(synthesizers, share, start, config.cluster.queue_depth)
