@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import threading
 from collections.abc import Callable
 
 import numpy as np
@@ -65,15 +66,20 @@ def tv(image: FloatImage) -> FloatImage:
     return _float32(denoise_tv_chambolle(image, weight=noise_sigma(image), channel_axis=-1))
 
 
+# Its library keeps one pool of threads for all callers and aborts the process when two of them call at once.
+_BM3D = threading.Lock()
+
+
 def bm3d(image: FloatImage) -> FloatImage:
     """BM3D (Dabov et al. 2007) through the optional package `bm3d` (free for non-commercial use only)."""
     from bm3d import bm3d as run
     from bm3d import bm3d_rgb
 
     sigma = noise_sigma(image)
-    if image.shape[2] == 3:
-        return _float32(bm3d_rgb(image.astype(np.float64), sigma))
-    planes = [np.asarray(run(image[..., index].astype(np.float64), sigma)) for index in range(image.shape[2])]
+    with _BM3D:
+        if image.shape[2] == 3:
+            return _float32(bm3d_rgb(image.astype(np.float64), sigma))
+        planes = [np.asarray(run(image[..., index].astype(np.float64), sigma)) for index in range(image.shape[2])]
     return _float32(np.stack([plane.reshape(image.shape[:2]) for plane in planes], axis=-1))
 
 
