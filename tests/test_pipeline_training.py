@@ -18,12 +18,12 @@ import torch
 
 from pipeline.config import load_config
 from pipeline.data.source import BatchSource, SourceSpec
-from pipeline.errors import RunError, UserError
+from pipeline.errors import RunError
 from pipeline.schema import TrainConfig
 from pipeline.training.checkpoint import list_checkpoints, load_latest, save_checkpoint
-from pipeline.training.history import Tail, append_row, read_history
+from pipeline.training.history import read_history
+from pipeline.training.intake import read_source
 from pipeline.training.loop import local_rank, new_state, run_loop, step_settings
-from pipeline.training.rundir import locked, prepare
 from pipeline.training.schedule import ema_decay, learning_rate
 from pipeline.training.step import train_step
 
@@ -43,16 +43,7 @@ def config_for(folder: Path, *overrides: str, preset: str = "quick") -> TrainCon
 
 
 def spec_for(config: TrainConfig) -> SourceSpec:
-    files = tuple(str(path) for path in sorted(Path(config.data.path).iterdir()))
-    return SourceSpec(
-        files=files,
-        seed=config.seed,
-        crop=config.data.crop,
-        channels=3,
-        recipe=config.noise,
-        cache_bytes=1 << 24,
-        max_pixels=1 << 24,
-    )
+    return read_source(config, lambda *_: None)[0]
 
 
 def run(config: TrainConfig, run_dir: Path) -> str:
@@ -219,55 +210,6 @@ def test_an_undecodable_image_is_quarantined_and_another_takes_its_place(photo_f
         path.write_bytes(b"")
     with pytest.raises(RunError, match="none of its 4 images could be decoded"):
         BatchSource(source.spec).batch(0, range(1))
-
-
-def test_readers_of_the_log_see_each_step_once_and_no_cut_line(tmp_path: Path) -> None:
-    for step in (10, 20, 10, 20, 30):
-        append_row(tmp_path, {"step": step, "loss": 1.0})
-    append_row(tmp_path, {"event": "quarantined", "text": "x"})
-    with (tmp_path / "log.jsonl").open("a") as file:
-        file.write('{"step": 40, "lo')
-    assert [row["step"] for row in read_history(tmp_path)] == [10, 20, 30]
-    assert [row for row in Tail(tmp_path).new_rows() if "event" in row] == [{"event": "quarantined", "text": "x"}]
-
-
-def test_a_run_folder_is_never_overwritten_nor_resumed_as_something_else(photo_folder: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    folder.mkdir()
-    prepare(folder, config_for(photo_folder), resume=False)
-    with pytest.raises(UserError, match="continue it with --resume"):
-        prepare(folder, config_for(photo_folder), resume=False)
-    prepare(folder, config_for(photo_folder, "training.steps=99"), resume=True)
-    with pytest.raises(UserError, match=r"network\.width: .* was started with 8, found 16"):
-        prepare(folder, config_for(photo_folder, "network.width=16"), resume=True)
-    with pytest.raises(UserError, match=r"--resume: expected a run"):
-        prepare(tmp_path / "other", config_for(photo_folder), resume=True)
-
-
-def test_a_refused_run_leaves_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(UserError), locked(tmp_path / "run"):
-        raise UserError("refused")
-    assert not (tmp_path / "run").exists()
-
-
-def test_two_processes_cannot_use_one_run_folder_and_a_dead_one_s_lock_is_taken_over(tmp_path: Path) -> None:
-    code = (
-        f"import time\nfrom pathlib import Path\nfrom pipeline.training.rundir import locked\n"
-        f"with locked(Path({str(tmp_path)!r})):\n    print('held', flush=True)\n    time.sleep(60)\n"
-    )
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=Path(__file__).parent.parent)
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"held\n"
-        with pytest.raises(UserError, match=f"in use by process {process.pid}"), locked(tmp_path):
-            pass
-    finally:
-        process.kill()
-        process.wait()
-    with locked(tmp_path):
-        assert json.loads((tmp_path / ".lock").read_text())["pid"] == os.getpid()
-        (tmp_path / "something").touch()
-    assert [path.name for path in tmp_path.iterdir()] == ["something"]
 
 
 def test_a_run_killed_at_any_moment_resumes_to_the_same_weights(photo_folder: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipeline.commands.options import Json, Overrides
 from pipeline.console import console, print_json
 
 if TYPE_CHECKING:
@@ -14,10 +15,7 @@ if TYPE_CHECKING:
 
 
 def demo(
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(help="dotted.key=value, such as training.minutes=1.", show_default=False),
-    ] = None,
+    overrides: Overrides = None,
     out: Annotated[Path, typer.Option("--out", help="Results go to a new numbered folder in here.")] = Path(
         "unveil-demo"
     ),
@@ -25,7 +23,7 @@ def demo(
         Path | None,
         typer.Option("--data", help="Your own noisy photos, in place of images that ship with scikit-image."),
     ] = None,
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+    json_output: Json = False,
 ) -> None:
     """Train on real image content, register, denoise, compare and report, in about five minutes."""
     from pipeline.commands.train import run_with_progress

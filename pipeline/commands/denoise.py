@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipeline.commands.options import Json
+
 if TYPE_CHECKING:
     from pipeline.data.folders import SourceFile
     from pipeline.inference.denoiser import Denoiser
@@ -21,7 +23,7 @@ def denoise(
     format: Annotated[str | None, typer.Option(help="png, tiff or jpeg; by default each file keeps its own.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+    json_output: Json = False,
 ) -> None:
     """Denoise pictures; size, bit depth and metadata stay, and no input is ever overwritten.
 

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from pipeline.commands.options import Json
 from pipeline.console import console, print_json
 
 _GIB = 1 << 30
@@ -18,7 +19,7 @@ _GIB = 1 << 30
 
 def doctor(
     quick: Annotated[bool, typer.Option("--quick", help="Leave out starting Ray, which takes some seconds.")] = False,
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+    json_output: Json = False,
 ) -> None:
     """Check Python, packages, torch, the MLflow store and Ray on this machine."""
     checks: dict[str, Callable[[], str]] = {

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from pipeline.commands.options import Json
+
 
 def evaluate(
     model: Annotated[str, typer.Option(metavar="REF", help="Weights folder, run folder, or models:/name@alias.")],
@@ -25,7 +27,7 @@ def evaluate(
     ] = None,
     workers: Annotated[int, typer.Option(help="Threads; 0 takes one a core.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+    json_output: Json = False,
 ) -> None:
     """Measure a model on pairs; every number names its definition."""
     import json

@@ -7,13 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
+from pipeline.commands.options import Json
+
 _LISTED = 40
 
 
 def inspect(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Pictures, or folders of them.")],
     limit: Annotated[int, typer.Option(help="Measure the noise of at most this many pictures, evenly spaced.")] = 40,
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+    json_output: Json = False,
 ) -> None:
     """Tell size, depth and format of each picture, estimate its noise, and suggest a training.
 

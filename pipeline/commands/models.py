@@ -8,18 +8,18 @@ from typing import Annotated
 
 import typer
 
+from pipeline.commands.options import Json
 from pipeline.console import console, print_json
 
 models_app = typer.Typer(help="List, show, register and pull trained models.", no_args_is_help=True)
 
-_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 _Ref = Annotated[
     str, typer.Argument(help="Weights folder, run folder, models:/name@alias, models:/name/3 or runs:/id.")
 ]
 
 
 @models_app.command("list")
-def list_registered(json_output: _Json = False) -> None:
+def list_registered(json_output: Json = False) -> None:
     """List the registered versions, newest first."""
     from pipeline.registry import list_models
     from pipeline.tracking import masked_uri
@@ -38,7 +38,7 @@ def list_registered(json_output: _Json = False) -> None:
 
 
 @models_app.command()
-def show(ref: _Ref, json_output: _Json = False) -> None:
+def show(ref: _Ref, json_output: Json = False) -> None:
     """Show network, size and card of a model."""
     from models import describe, load
     from pipeline.inference.denoiser import find_weights
@@ -59,7 +59,7 @@ def register(
     ref: _Ref,
     name: Annotated[str, typer.Option("--name", help="Registered model to add a version to.")] = "unveil",
     alias: Annotated[str, typer.Option("--alias", help="Alias to move to the new version.")] = "champion",
-    json_output: _Json = False,
+    json_output: Json = False,
 ) -> None:
     """Register a weights folder as a new version."""
     from models import load
@@ -79,7 +79,7 @@ def promote(
     name: Annotated[str, typer.Argument(help="Registered model.")],
     version: Annotated[int, typer.Argument(help="Version to point the alias at.")],
     alias: Annotated[str, typer.Option("--alias", help="Alias to move.")] = "champion",
-    json_output: _Json = False,
+    json_output: Json = False,
 ) -> None:
     """Point an alias at a version."""
     from pipeline.registry import set_alias
@@ -95,7 +95,7 @@ def promote(
 def pull(
     ref: _Ref,
     out: Annotated[Path, typer.Option("--out", help="New folder for the weights.")],
-    json_output: _Json = False,
+    json_output: Json = False,
 ) -> None:
     """Copy a model's weights folder out of the registry, checked by hash."""
     import shutil

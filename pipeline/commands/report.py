@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from pipeline.commands.options import Json
+
 
 def report(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Folder that `unveil train` wrote.")],
@@ -18,7 +20,7 @@ def report(
     baselines: Annotated[str, typer.Option(help="Classical denoisers, comma-separated.")] = "nlm,tv",
     limit: Annotated[int | None, typer.Option(help="Measure this many pairs, evenly spaced.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+    json_output: Json = False,
 ) -> None:
     """Write a self-contained report: numbers, crops beside a classical denoiser, residuals, loss curve."""
     from pipeline.console import console, print_json, progress

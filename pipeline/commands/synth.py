@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from pipeline.commands.options import Json
+
 
 def synth(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder of clean pictures, or one picture.")],
@@ -19,7 +21,7 @@ def synth(
     ] = None,
     limit: Annotated[int | None, typer.Option(help="At most this many pictures, in order of name.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace pairs that exist.")] = False,
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+    json_output: Json = False,
 ) -> None:
     """Put noise on clean pictures. The same seed and the same file give the same bytes.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipeline.commands.options import Config, Data, Json, Overrides, Preset
 from pipeline.console import console, print_json
 
 if TYPE_CHECKING:
@@ -24,21 +25,14 @@ _LINE_SECONDS = 15.0
 
 def train(
     out: Annotated[Path, typer.Option("--out", help="Run folder: config, weights, checkpoints, log, pictures.")],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(help="dotted.key=value, such as training.steps=500.", show_default=False),
-    ] = None,
-    preset: Annotated[
-        str | None, typer.Option("--preset", help="A shipped preset, such as quick, camera or masked_swin.")
-    ] = None,
-    config: Annotated[Path | None, typer.Option("--config", help="TOML file with the configuration.")] = None,
-    data: Annotated[
-        str | None, typer.Option("--data", help="Folder of images: noisy, or clean with a noise recipe.")
-    ] = None,
+    overrides: Overrides = None,
+    preset: Preset = None,
+    config: Config = None,
+    data: Data = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in --out from its latest checkpoint.")
     ] = False,
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+    json_output: Json = False,
 ) -> None:
     """Train a denoiser, track it in MLflow and register it."""
     resolved = _resolve(out, overrides or [], preset, config, data, resume=resume)

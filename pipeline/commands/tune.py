@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipeline.commands.options import Config, Data, Json, Overrides, Preset
 from pipeline.console import console, print_json
 
 if TYPE_CHECKING:
@@ -26,15 +27,10 @@ _SAMPLES = 12
 
 def tune(
     out: Annotated[Path, typer.Option("--out", help="Folder of the search: trials, tune.json, best.toml, scores.png.")],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(help="dotted.key=value, such as training.steps=500.", show_default=False),
-    ] = None,
-    preset: Annotated[str | None, typer.Option("--preset", help="A shipped preset that the trials start from.")] = None,
-    config: Annotated[Path | None, typer.Option("--config", help="TOML file that the trials start from.")] = None,
-    data: Annotated[
-        str | None, typer.Option("--data", help="Folder of images: noisy, or clean with a noise recipe.")
-    ] = None,
+    overrides: Overrides = None,
+    preset: Preset = None,
+    config: Config = None,
+    data: Data = None,
     samples: Annotated[
         int | None,
         typer.Option("--samples", min=1, help=f"Number of trials; {_SAMPLES} unless given.", show_default=False),
@@ -47,7 +43,7 @@ def tune(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the search in --out; more --samples extend it.")
     ] = False,
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+    json_output: Json = False,
 ) -> None:
     """Search the mask ratios with Ray Tune; the best trial becomes a preset."""
     plan = _resolve(out, overrides or [], preset, config, data, samples, pairs, seed, resume=resume)

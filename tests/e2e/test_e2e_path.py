@@ -117,22 +117,13 @@ def test_train_prints_the_contract_and_leaves_a_whole_run_folder(world: dict[str
 
 def test_two_workers_follow_the_loss_curve_of_one(world: dict[str, Any], tmp_path: Path) -> None:
     """Same global batches, shared out; sums are taken in another order, so equal to rounding and not to the bit."""
-    from pipeline.data.source import SourceSpec
     from pipeline.training.history import read_history
+    from pipeline.training.intake import read_source
     from pipeline.training.loop import local_rank, run_loop
     from pipeline.training.rundir import read_config
 
     config = read_config(world["base"] / "run")
-    files = json.loads((world["base"] / "run" / "manifest.json").read_text())["files"]
-    source = SourceSpec(
-        files=tuple(str(world["base"] / "clean" / name) for name in files),
-        seed=config.seed,
-        crop=config.data.crop,
-        channels=3,
-        recipe=config.noise,
-        cache_bytes=1 << 24,
-        max_pixels=1 << 24,
-    )
+    source, _ = read_source(config, lambda *_: None)
     steps = config.model_copy(update={"training": config.training.model_copy(update={"steps": 40})})
     run_loop(steps, tmp_path, {}, local_rank(source, config.training.batch))
     one = [row["loss"] for row in read_history(tmp_path)]
