@@ -40,8 +40,8 @@ TRAIN_IMAGES = (
 TEST_IMAGES = ("astronaut.png", "chelsea.png", "coffee.png")
 BASELINE = "nlm"
 _TEST_SEED = 1
-_PHOTO_PIXELS = 6_000_000
-"""About how many pixels of the user's photos are denoised: a minute on a laptop."""
+_PHOTO_PIXELS = 2_500_000
+"""About how many pixels of the user's photos are denoised and compared: a minute on a laptop."""
 
 Trainer = Callable[["TrainConfig", Path], "TrainResult"]
 Say = Callable[[str], None]

@@ -48,6 +48,10 @@ def _tell(result: DemoResult) -> None:
         values = [f"{row[name]:.4f}" if name.startswith("ssim") else f"{row[name]:.2f}" for name in metrics]
         table.add_row(row["name"], *values, style="bold" if row["name"] == "unveil" else None)
     console.print(table)
+    if metrics == ["noise_sigma_255"]:
+        console.print(
+            "estimated noise that is left; a blur has little too, so look at the report", style="dim", markup=False
+        )
     console.print(f"denoised  {result.denoised}", markup=False, soft_wrap=True)
     console.print(f"report    {result.report}", markup=False, soft_wrap=True)
     console.print("\nnext:", markup=False)
