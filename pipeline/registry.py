@@ -29,7 +29,7 @@ def register(weights: Path, *, run_id: str, model: str, alias: str, card: dict[s
     Raises:
         RunError: the server refused; the weights folder is untouched and can be registered again.
     """
-    mlflow, _ = connect()
+    mlflow = connect()
     from mlflow.exceptions import MlflowException
 
     try:
@@ -63,7 +63,7 @@ def fetch(uri: str) -> Path:
     Raises:
         UserError: no such model, version, alias or run, or a model that unveil did not make.
     """
-    mlflow, _ = connect()
+    mlflow = connect()
     from mlflow.exceptions import MlflowException
 
     try:
@@ -90,25 +90,24 @@ def _model_uri(uri: str) -> str:
 
 def list_models() -> list[dict[str, Any]]:
     """Return every registered version: model, version, aliases, run and creation time, newest first."""
-    mlflow, _ = connect()
+    mlflow = connect()
     client = mlflow.MlflowClient()
     rows = []
     with answering(mlflow):
-        found_models = client.search_registered_models()
-    for registered in found_models:
-        aliases: dict[str, list[str]] = {}
-        for alias, version in registered.aliases.items():
-            aliases.setdefault(str(version), []).append(alias)
-        for found in client.search_model_versions(f"name='{registered.name}'"):
-            rows.append(
-                {
-                    "model": registered.name,
-                    "version": int(found.version),
-                    "aliases": sorted(aliases.get(str(found.version), [])),
-                    "run_id": found.run_id,
-                    "created": found.creation_timestamp / 1000,
-                }
-            )
+        for registered in client.search_registered_models():
+            aliases: dict[str, list[str]] = {}
+            for alias, version in registered.aliases.items():
+                aliases.setdefault(str(version), []).append(alias)
+            for found in client.search_model_versions(f"name='{registered.name}'"):
+                rows.append(
+                    {
+                        "model": registered.name,
+                        "version": int(found.version),
+                        "aliases": sorted(aliases.get(str(found.version), [])),
+                        "run_id": found.run_id,
+                        "created": found.creation_timestamp / 1000,
+                    }
+                )
     return sorted(rows, key=lambda row: (row["model"], -row["version"]))
 
 
@@ -118,7 +117,7 @@ def set_alias(model: str, version: int, alias: str) -> None:
     Raises:
         UserError: no such model or version.
     """
-    mlflow, _ = connect()
+    mlflow = connect()
     from mlflow.exceptions import MlflowException
 
     try:
@@ -131,8 +130,9 @@ def set_alias(model: str, version: int, alias: str) -> None:
 
 def register_weights(weights: Path, *, experiment: str, model: str, alias: str, card: dict[str, Any]) -> int:
     """Register a weights folder that no run of this store has made, under a run of its own."""
-    mlflow, _ = connect()
-    run = mlflow.MlflowClient().create_run(experiment_id(mlflow, experiment), run_name=f"register {weights.name}")
+    mlflow = connect()
+    with answering(mlflow):
+        run = mlflow.MlflowClient().create_run(experiment_id(mlflow, experiment), run_name=f"register {weights.name}")
     return register(weights, run_id=run.info.run_id, model=model, alias=alias, card=card)
 
 

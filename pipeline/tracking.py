@@ -21,8 +21,8 @@ from pipeline.home import home, quiet_third_parties
 _RETRY_SECONDS = 30.0
 
 
-def connect() -> tuple[Any, str]:
-    """Import mlflow, point it at `MLFLOW_TRACKING_URI` or the SQLite file of the state folder, return (mlflow, URI).
+def connect() -> Any:
+    """Import mlflow, point it at `MLFLOW_TRACKING_URI` or the SQLite file of the state folder, and return it.
 
     The driver calls this before any worker starts: concurrent processes must not create the SQLite schema at once.
     """
@@ -37,9 +37,8 @@ def connect() -> tuple[Any, str]:
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    uri = tracking_uri()
-    mlflow.set_tracking_uri(uri)
-    return mlflow, uri
+    mlflow.set_tracking_uri(tracking_uri())
+    return mlflow
 
 
 def tracking_uri() -> str:
@@ -63,7 +62,7 @@ def check_store() -> None:
     Raises:
         RunError: it does not answer.
     """
-    mlflow, _ = connect()
+    mlflow = connect()
     with answering(mlflow):
         mlflow.search_experiments(max_results=1)
 
@@ -108,7 +107,7 @@ class Tracker:
         self._pending: list[dict[str, Any]] = []
         self._retry_at = 0.0
         self._monitor: Any = None
-        self.mlflow, self.uri = connect()
+        self.mlflow = connect()
         self._client = self.mlflow.MlflowClient()
         with answering(self.mlflow):
             if run_id:

@@ -79,6 +79,21 @@ def test_the_masked_transformer_trains_and_repeats_bit_for_bit(photo_folder: Pat
     assert run(config, tmp_path / "a") == run(config, tmp_path / "b")
 
 
+def test_initial_weights_follow_the_seed(photo_folder: Path) -> None:
+    def first(seed: int) -> torch.Tensor:
+        return next(new_state(config_for(photo_folder, f"seed={seed}")).network.parameters())
+
+    assert torch.equal(first(3), first(3))
+    assert not torch.equal(first(3), first(4))
+
+
+def test_paths_sent_to_other_processes_are_absolute(photo_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's workers run in other folders."""
+    monkeypatch.chdir(photo_folder.parent)
+    config = load_config(preset="quick", overrides=["data.crop=32", f"data.path={photo_folder.name}"])
+    assert all(Path(file).is_absolute() for file in read_source(config, lambda *_: None)[0].files)
+
+
 @pytest.mark.parametrize("stop", [1, 7, 11])
 def test_a_run_resumed_from_any_step_ends_with_the_same_bytes(stop: int, photo_folder: Path, tmp_path: Path) -> None:
     config = config_for(photo_folder, "training.steps=12")

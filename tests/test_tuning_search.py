@@ -68,7 +68,7 @@ def child_runs(out: Path) -> tuple[str, dict[str, str], dict[str, list[int]]]:
     """Status of the parent, and by trial key the status and the logged steps of its children, from MLflow itself."""
     from pipeline.tracking import connect
 
-    mlflow, _ = connect()
+    mlflow = connect()
     client = mlflow.MlflowClient()
     parent = json.loads((out / "mlflow.json").read_text("utf-8"))["run_id"]
     run = client.get_run(parent)

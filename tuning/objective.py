@@ -156,10 +156,9 @@ def _train_to(goal: float, state: TrainState, source: BatchSource, config: Train
 
 def _progress(state: TrainState, config: TrainConfig) -> float:
     """Return the fraction of the trial that is over, by steps or by the clock; judging does not count."""
-    by_steps = state.step / config.training.steps
-    if not config.training.minutes:
-        return by_steps
-    return max(by_steps, state.seconds / (60 * config.training.minutes))
+    from pipeline.training.schedule import run_progress
+
+    return run_progress(state.step, state.seconds, steps=config.training.steps, minutes=config.training.minutes)
 
 
 def _rung(state: TrainState, config: TrainConfig, count: int) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 
 from ray.tune import Callback
 
-from pipeline.tracking import Tracker
+from pipeline.tracking import Tracker, one_line
 from pipeline.training.rundir import write_json
 from tuning.objective import trial_folder
 from tuning.plan import Plan
@@ -113,7 +113,7 @@ class TrialRuns(Callback):  # type: ignore[misc]  # Ray is not typed
             self._store()
             tracker.start({**changed, **plain_numbers(changed)}, {"trial": key}, monitor=False)
         except Exception as error:  # noqa: BLE001 - whatever the server raises, the search goes on
-            self.parent.problem = str(error).splitlines()[0]
+            self.parent.problem = one_line(error)
             return None
         return tracker
 

@@ -47,7 +47,6 @@ def search(plan: Plan, out: Path, *, resume: bool = False, listen: Listener = la
     config = plan.base()
     _check_size(plan)
     source, manifest = read_source(config, listen)
-    source = replace(source, files=tuple(str(Path(file).absolute()) for file in source.files))
     score = choose_score(config, Path(plan.pairs) if plan.pairs else None)
     training, held_out = split_source(source, score)
     with locked(out):

@@ -49,7 +49,7 @@ def read_source(config: TrainConfig, listen: Listener) -> tuple[SourceSpec, dict
     for line in skipped:
         listen("say", {"text": f"skipped: {line}"})
     spec = SourceSpec(
-        files=tuple(str(file.path) for file in good),
+        files=tuple(str(file.path.absolute()) for file in good),
         seed=config.seed,
         crop=config.data.crop,
         channels=config.network.channels,

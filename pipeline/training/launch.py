@@ -46,7 +46,7 @@ def train(
         RunError: training failed; `run_dir` can be resumed.
     """
     run_dir = run_dir.resolve()
-    from pipeline.tracking import check_store
+    from pipeline.tracking import check_store, masked_uri
 
     source, manifest = read_source(config, listen)
     check_store()
@@ -55,7 +55,7 @@ def train(
         write_json(run_dir / "manifest.json", manifest)
         card = data_card(config, manifest)
         tracker = open_tracker(config, run_dir, manifest)
-        listen("say", {"text": f"tracking: run {tracker.run_id} in {_masked_uri()}"})
+        listen("say", {"text": f"tracking: run {tracker.run_id} in {masked_uri()}"})
         status = "FAILED"
         try:
             with following(run_dir, tracker, listen):
@@ -73,12 +73,6 @@ def train(
         if tracker.problem:
             listen("say", {"text": f"tracking: not everything reached the server: {tracker.problem}"})
         return _result(config, run_dir, tracker.run_id, version)
-
-
-def _masked_uri() -> str:
-    from pipeline.tracking import masked_uri
-
-    return masked_uri()
 
 
 def _fit_here(config: TrainConfig, run_dir: Path, source: SourceSpec, card: dict[str, Any]) -> None:

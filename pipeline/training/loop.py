@@ -18,6 +18,7 @@ from pipeline.data.source import PICTURE_BATCH, BatchSource, SourceSpec, local_f
 from pipeline.errors import RunError
 from pipeline.training.checkpoint import list_checkpoints, load_latest, save_checkpoint
 from pipeline.training.history import append_row
+from pipeline.training.schedule import run_progress
 from pipeline.training.step import StepResult, StepSettings, TrainState, train_step
 
 if TYPE_CHECKING:
@@ -48,10 +49,7 @@ def positions(batch: int, index: int, world: int) -> range:
 
 def new_state(config: TrainConfig, device: torch.device | str = "cpu") -> TrainState:
     """Build network and optimiser; the initial weights follow from the seed alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        network = build(config.network)
-    return TrainState(network, step_settings(config), device)
+    return TrainState(build(config.network, seed=config.seed), step_settings(config), device)
 
 
 def step_settings(config: TrainConfig) -> StepSettings:
@@ -175,10 +173,7 @@ class _Clock:
         return time.monotonic() - self._start
 
     def progress(self, step: int) -> float:
-        by_steps = step / self._config.steps
-        if not self._config.minutes:
-            return by_steps
-        return max(by_steps, self.seconds() / (60 * self._config.minutes))
+        return run_progress(step, self.seconds(), steps=self._config.steps, minutes=self._config.minutes)
 
     def checkpoint_due(self) -> bool:
         if time.monotonic() - self._checkpoint < self._config.checkpoint_seconds:

@@ -6,6 +6,11 @@ import math
 from typing import Literal
 
 
+def run_progress(step: int, seconds: float, *, steps: int, minutes: float) -> float:
+    """Return the fraction of a run that is over, by steps or (`minutes` > 0) by the clock, whichever is further."""
+    return max(step / steps, seconds / (60 * minutes)) if minutes else step / steps
+
+
 def learning_rate(
     peak: float,
     progress: float,
