@@ -24,3 +24,14 @@ def plane_sites(pattern: CFAPattern) -> tuple[Site, Site, Site, Site]:
         raise ValueError(f"pattern must be one of {', '.join(CFA_PATTERNS)}, got {pattern!r}")
     row, column = divmod(pattern.index("R"), 2)
     return (row, column), (row, 1 - column), (1 - row, column), (1 - row, 1 - column)
+
+
+def shifted(pattern: CFAPattern, top: int, left: int) -> CFAPattern:
+    """Pattern of the mosaic that starts at row ``top`` and column ``left`` of one with ``pattern``.
+
+    Only the parities matter: a crop at even offsets keeps its pattern. A flip of an even width shifts by one
+    column (RGGB becomes GRBG), a flip of an odd width by none; likewise for rows.
+    """
+    sites = plane_sites(pattern)
+    row, column = (sites[0][0] + top) % 2, (sites[0][1] + left) % 2
+    return next(name for name in CFA_PATTERNS if plane_sites(name)[0] == (row, column))
