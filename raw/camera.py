@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from raw.cfa import CFAPattern
+from raw.primaries import RGB_TO_XYZ
 
 XYZ_TO_CAMERA: Final = (
     ((1.0234, -0.2969, -0.2266), (-0.5625, 1.6328, -0.0469), (-0.0703, 0.2188, 0.6406)),
@@ -20,13 +21,6 @@ XYZ_TO_CAMERA: Final = (
     ((0.6596, -0.2079, -0.0562), (-0.4782, 1.3016, 0.1933), (-0.097, 0.1581, 0.5181)),
 )
 """Nexus 6P, Sony A7R, Olympus E-M10, Sony RX100 IV."""
-
-RGB_TO_XYZ: Final = (
-    (0.4124564, 0.3575761, 0.1804375),
-    (0.2126729, 0.7151522, 0.0721750),
-    (0.0193339, 0.1191920, 0.9503041),
-)
-"""Linear sRGB, white point D65."""
 
 MATRIX_WEIGHT: Final = (1e-8, 1e8)
 BRIGHTNESS_MEAN: Final = 0.8
@@ -59,6 +53,12 @@ class Camera:
         """(..., 3, 3) camera colours to linear sRGB: the CCM, the inverse of ``rgb2cam``."""
         inverse: Tensor = torch.linalg.inv(self.rgb2cam)
         return inverse
+
+    @property
+    def plane_gains(self) -> Tensor:
+        """(..., 4) white-balance gains of the planes R, Gr, Gb, B."""
+        green = torch.ones_like(self.red_gain)
+        return torch.stack((self.red_gain, green, green, self.blue_gain), dim=-1)
 
     def to(self, device: torch.device | str) -> "Camera":
         """The same camera with its tensors on ``device``."""

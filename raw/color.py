@@ -5,10 +5,13 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from raw.arrays import accepts_numpy
+
 HIGHLIGHT_INFLECTION: Final = 0.9
 """Above this mean of the camera channels, inverse gains fade out so that saturated stays saturated."""
 
 
+@accepts_numpy
 def apply_ccm(image: Tensor, ccm: Tensor) -> Tensor:
     """Multiply every pixel's colour by a matrix: ``out = ccm @ rgb``.
 
@@ -22,40 +25,21 @@ def apply_ccm(image: Tensor, ccm: Tensor) -> Tensor:
     return (ccm @ image.flatten(-2)).view(image.shape)
 
 
-def apply_gains(packed: Tensor, red_gain: Tensor, blue_gain: Tensor) -> Tensor:
-    """White-balance a packed raw: R times ``red_gain``, B times ``blue_gain``, greens kept.
+@accepts_numpy
+def safe_invert_gains(colour: Tensor, gray: Tensor, gain: Tensor) -> Tensor:
+    """Undo a gain without turning white highlights grey.
+
+    With ``m = (max(gray - 0.9, 0) / 0.1)^2`` the colour is multiplied by ``max(m + (1 - m) g, g)``. In dark
+    and mid tones that is g; at gray = 1 it is 1.
 
     Args:
-        packed: (..., 4, H/2, W/2), linear, planes R Gr Gb B.
-        red_gain: scalar, or the leading shape of ``packed``.
-        blue_gain: as ``red_gain``.
+        colour: camera colours, any one channel at each place, linear.
+        gray: mean of the three camera channels at the same places; the shape of ``colour``, or broadcast to it.
+        gain: g, the reciprocal of the gain to undo; > 0, broadcast to ``colour``.
 
     Returns:
-        The same shape, linear, not clipped.
+        The shape of ``colour``, linear, not clipped.
     """
-    green = torch.ones_like(red_gain)
-    gains = torch.stack((red_gain, green, green, blue_gain), dim=-1)
-    return packed * gains[..., None, None]
-
-
-def safe_invert_gains(image: Tensor, rgb_gain: Tensor, red_gain: Tensor, blue_gain: Tensor) -> Tensor:
-    """Undo brightening and white balance without turning white highlights grey.
-
-    With ``g = (1/red, 1, 1/blue) / rgb_gain`` and ``m = (max(gray - 0.9, 0) / 0.1)^2``, where gray is the
-    mean of the channels, each channel is multiplied by ``max(m + (1 - m) g, g)``. In dark and mid tones
-    that is g; at gray = 1 it is 1.
-
-    Args:
-        image: (..., 3, H, W), camera colours, linear.
-        rgb_gain: scalar, or the leading shape of ``image``.
-        red_gain: as ``rgb_gain``.
-        blue_gain: as ``rgb_gain``.
-
-    Returns:
-        The same shape, linear, not clipped.
-    """
-    gains = torch.stack((1.0 / red_gain, torch.ones_like(red_gain), 1.0 / blue_gain), dim=-1) / rgb_gain[..., None]
-    gains = gains[..., None, None]
-    gray = image.mean(dim=-3, keepdim=True)
-    highlight = ((gray - HIGHLIGHT_INFLECTION).clamp(min=0.0) / (1.0 - HIGHLIGHT_INFLECTION)) ** 2
-    return image * torch.maximum(highlight + (1.0 - highlight) * gains, gains)
+    highlight = (gray - HIGHLIGHT_INFLECTION).clamp_(min=0.0).div_(1.0 - HIGHLIGHT_INFLECTION).square_()
+    # m + (1 - m) g = g + m (1 - g), which is below g just where g is above 1.
+    return torch.addcmul(gain, highlight, (1.0 - gain).clamp(min=0.0)) * colour

@@ -1,4 +1,4 @@
-"""Mosaic, packing and bilinear demosaicing, for every CFA pattern."""
+"""Mosaic, packing and demosaicing, for every CFA pattern."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import torch
 
 from raw.cfa import CFA_PATTERNS, plane_sites
 from raw.demosaic import demosaic
-from raw.mosaic import mosaic, pack, unpack
+from raw.mosaic import merge_sites, mosaic, pack, split_sites, unpack
 
 ORACLES = Path(__file__).parent / "oracles"
 
@@ -31,10 +31,11 @@ def test_every_impulse_spreads_as_in_the_reference():
 
 
 @pytest.mark.parametrize("pattern", CFA_PATTERNS)
-def test_demosaic_of_every_pattern_equals_the_reference_inside(pattern):
-    data = np.load(ORACLES / "demosaic_patterns_bilinear.npz")
-    result = demosaic(pack(torch.from_numpy(data[f"cfa_{pattern}"]), pattern), pattern)
-    expected = channels_first(data[f"bilinear_{pattern}"])
+@pytest.mark.parametrize(("method", "name"), [("bilinear", "bilinear"), ("malvar", "malvar2004")])
+def test_demosaic_of_every_pattern_equals_the_reference_inside(pattern, method, name):
+    data = np.load(ORACLES / "demosaic_patterns.npz")
+    result = demosaic(pack(torch.from_numpy(data[f"cfa_{pattern}"]), pattern), pattern, method)
+    expected = channels_first(data[f"{name}_{pattern}"])
     inside = (slice(None), slice(4, -4), slice(4, -4))
     torch.testing.assert_close(result[inside], expected[inside], rtol=0, atol=1e-6)
 
@@ -58,6 +59,25 @@ def test_planes_of_rggb_are_in_reading_order():
 def test_first_green_plane_lies_in_the_red_rows():
     assert plane_sites("GBRG") == ((1, 0), (1, 1), (0, 0), (0, 1))
     assert plane_sites("GRBG") == ((0, 1), (0, 0), (1, 1), (1, 0))
+
+
+@pytest.mark.parametrize("pattern", CFA_PATTERNS)
+def test_sites_are_the_pixels_of_each_plane_and_merge_again(pattern):
+    image = torch.arange(2 * 3 * 4 * 6).view(2, 3, 4, 6)
+    sites = split_sites(image, pattern)
+    for channel in range(3):
+        assert torch.equal(sites[:, :, channel], pack(image[:, channel], pattern))
+        assert torch.equal(merge_sites(sites[:, :, channel], pattern), image[:, channel])
+
+
+@pytest.mark.parametrize("method", ["bilinear", "malvar"])
+def test_a_grey_ramp_is_kept_by_every_method(method):
+    """Both reproduce linear functions away from the border, so no pixel or phase may be off by one."""
+    rows, columns = torch.meshgrid(torch.arange(16.0), torch.arange(20.0), indexing="ij")
+    grey = (0.01 * rows + 0.03 * columns).expand(3, -1, -1)
+    for pattern in CFA_PATTERNS:
+        result = demosaic(mosaic(grey, pattern), pattern, method)
+        torch.testing.assert_close(result[:, 2:-2, 2:-2], grey[:, 2:-2, 2:-2], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("pattern", CFA_PATTERNS)

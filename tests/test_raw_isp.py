@@ -1,5 +1,6 @@
 """The camera pipeline against independent float32 implementations, step by step and end to end."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +8,13 @@ import pytest
 import torch
 
 from raw.camera import Camera, sample_camera
-from raw.color import apply_ccm, apply_gains, safe_invert_gains
+from raw.cfa import CFA_PATTERNS
+from raw.color import apply_ccm, safe_invert_gains
 from raw.demosaic import demosaic
 from raw.isp import process, unprocess
 from raw.mosaic import mosaic
-from raw.tone import inverse_smoothstep, linearize
+from raw.rendering import Rendering
+from raw.tone import inverse_smoothstep, linearize, smoothstep, srgb_compression
 
 ORACLES = Path(__file__).parent / "oracles"
 STAGES = ("gradient", "random", "saturated")
@@ -65,7 +68,8 @@ def test_every_unprocessing_step_equals_the_reference(name, which):
     torch.testing.assert_close(linear, channels_first(data["gamma_expansion"]), **LINEAR)
     colored = apply_ccm(linear, camera.rgb2cam)
     torch.testing.assert_close(colored, channels_first(data[f"{which}_apply_ccm"]), **LINEAR)
-    dimmed = safe_invert_gains(colored, camera.rgb_gain, camera.red_gain, camera.blue_gain)
+    inverse_gains = 1 / (camera.plane_gains[[0, 1, 3]] * camera.rgb_gain)
+    dimmed = safe_invert_gains(colored, colored.mean(dim=0), inverse_gains[:, None, None])
     torch.testing.assert_close(dimmed, channels_first(data[f"{which}_safe_invert_gains"]), **LINEAR)
     expected = channels_first(data[f"{which}_mosaic"])
     torch.testing.assert_close(mosaic(dimmed.clamp(0, 1)), expected, **LINEAR)
@@ -79,7 +83,7 @@ def test_every_processing_step_equals_the_reference(name, which):
     camera = camera_of(data, which)
     packed = channels_first(data[f"{which}_mosaic"])
     torch.testing.assert_close(camera.cam2rgb, torch.from_numpy(data[f"{which}_cam2rgb"]), **LINEAR)
-    balanced = apply_gains(packed, camera.red_gain, camera.blue_gain)
+    balanced = packed * camera.plane_gains[:, None, None]
     torch.testing.assert_close(balanced, channels_first(data[f"{which}_apply_gains"]), **LINEAR)
     colored = demosaic(balanced.clamp(0, 1))
     torch.testing.assert_close(colored, channels_first(data[f"{which}_demosaic"]), **LINEAR)
@@ -140,6 +144,44 @@ def test_process_is_not_the_inverse_of_unprocess():
     developed = process(unprocess(grey, camera), camera)
     # Grey 0.5 is a fixed point of the tone curve, so what is missing is rgb_gain: 0.5 / 1.25^(1/2.2).
     torch.testing.assert_close(developed, torch.full_like(grey, 0.5 / 1.25 ** (1 / 2.2)))
+
+
+def test_brightening_and_the_tone_curve_bring_a_grey_back():
+    camera = Camera(
+        rgb2cam=torch.eye(3),
+        rgb_gain=torch.tensor(1.25),
+        red_gain=torch.tensor(2.1),
+        blue_gain=torch.tensor(1.7),
+    )
+    for level in (0.1, 0.5, 0.8):
+        grey = torch.full((3, 8, 8), level)
+        developed = process(unprocess(grey, camera), camera, Rendering(tone="smoothstep", brighten=True))
+        torch.testing.assert_close(developed, grey, **DISPLAY)
+
+
+@pytest.mark.parametrize("pattern", CFA_PATTERNS)
+@pytest.mark.parametrize("method", ["bilinear", "malvar"])
+def test_a_rendering_is_its_steps_one_after_the_other(pattern, method):
+    generator = torch.Generator().manual_seed(8)
+    camera = replace(sample_camera(generator), pattern=pattern)
+    packed = torch.rand((4, 6, 8), generator=generator) / 2
+    rendering = Rendering(demosaic=method, transfer="srgb", tone="smoothstep", brighten=True)
+    balanced = (packed * camera.plane_gains[:, None, None]).clamp(0, 1)
+    linear = apply_ccm(demosaic(balanced, pattern, method), camera.cam2rgb) * camera.rgb_gain
+    expected = smoothstep(srgb_compression(linear.clamp(0, 1)))
+    torch.testing.assert_close(process(packed, camera, rendering), expected, **DISPLAY)
+
+
+def test_arrays_go_in_and_come_out():
+    camera = sample_camera(torch.Generator().manual_seed(9))
+    image = torch.randint(256, (8, 10, 3), generator=torch.Generator().manual_seed(9), dtype=torch.uint8)
+    channels_last = image.numpy().transpose(2, 0, 1)[:, ::-1]  # not contiguous, and backwards
+    raw = unprocess(channels_last, camera)
+    developed = process(raw, camera)
+    assert type(raw) is type(developed) is np.ndarray
+    expected = unprocess(image.permute(2, 0, 1).flip(1), camera)
+    np.testing.assert_array_equal(raw, expected.numpy())
+    np.testing.assert_array_equal(developed, process(expected, camera).numpy())
 
 
 def test_saturated_white_stays_white():

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from raw.tone import gamma_compression, gamma_expansion, inverse_smoothstep, linearize, smoothstep
+from raw.tone import (
+    gamma_compression,
+    gamma_expansion,
+    inverse_smoothstep,
+    linearize,
+    smoothstep,
+    srgb_compression,
+    srgb_expansion,
+)
 
 ORACLES = Path(__file__).parent / "oracles"
 
@@ -34,7 +42,8 @@ def test_inverse_smoothstep_is_accurate_above_one_hundredth_of_a_byte():
 
 
 @pytest.mark.parametrize(
-    ("forward", "backward"), [(smoothstep, inverse_smoothstep), (gamma_compression, gamma_expansion)]
+    ("forward", "backward"),
+    [(smoothstep, inverse_smoothstep), (gamma_compression, gamma_expansion), (srgb_compression, srgb_expansion)],
 )
 def test_inverse_pairs_return_their_input(forward, backward):
     x = torch.linspace(1e-3, 1.0, 500, dtype=torch.float64)
@@ -47,3 +56,11 @@ def test_the_byte_table_holds_the_chain_exactly():
     expected = gamma_expansion(inverse_smoothstep(levels.float() / 255.0))
     # Vector and scalar code of one library differ in the last bit.
     torch.testing.assert_close(linearize(levels), expected, rtol=1e-6, atol=0)
+
+
+def test_the_srgb_curve_has_the_values_of_its_standard():
+    linear = torch.tensor([0.0, 0.001, 0.0031308, 0.0031309, 0.5, 1.0], dtype=torch.float64)
+    expected = [0.0, 0.01292, 0.040449936, 0.0404509, 0.735356983, 1.0]
+    torch.testing.assert_close(srgb_compression(linear), torch.tensor(expected).double(), rtol=0, atol=1e-6)
+    single = srgb_compression(linear.float()).double()
+    torch.testing.assert_close(single, srgb_compression(linear), rtol=0, atol=4e-7)
