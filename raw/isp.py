@@ -23,8 +23,8 @@ from raw.camera import Camera
 from raw.color import apply_ccm, safe_invert_gains
 from raw.demosaic import demosaic_sites
 from raw.mosaic import CHANNEL_OF_PLANE, merge_sites, split_sites
-from raw.rendering import Rendering
-from raw.tone import SMALLEST, gamma_compression, linearize, smoothstep, srgb_compression
+from raw.rendering import Rendering, displayed
+from raw.tone import linearize
 
 _BROOKS = Rendering()
 
@@ -73,12 +73,7 @@ def process(packed: Tensor, camera: Camera, rendering: Rendering = _BROOKS) -> T
     linear = apply_ccm(camera_rgb, camera.cam2rgb)
     if rendering.brighten:
         linear = linear.mul_(camera.rgb_gain[..., None, None, None])
-    if rendering.transfer == "gamma":
-        display = gamma_compression(linear.clamp_(SMALLEST, 1.0))
-    else:
-        display = srgb_compression(linear.clamp_(0.0, 1.0))
-    if rendering.tone == "smoothstep":
-        display = smoothstep(display)
+    display = displayed(linear.clamp_(0.0, 1.0), rendering)
     return merge_sites(display.view(*packed.shape[:-3], 3, *packed.shape[-3:]), camera.pattern)
 
 

@@ -3,6 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from torch import Tensor
+
+from raw.tone import gamma_compression, smoothstep, srgb_compression
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rendering:
@@ -11,7 +15,7 @@ class Rendering:
     __pydantic_config__: ClassVar = {"extra": "forbid", "use_attribute_docstrings": True}
 
     demosaic: Literal["bilinear", "malvar"] = "bilinear"
-    """Interpolation of the missing colours; ``malvar`` is sharper, and correlates noise less but across channels."""
+    """Interpolation of the missing colours; ``malvar`` is sharper, and shares its noise between the channels."""
 
     transfer: Literal["gamma", "srgb"] = "gamma"
     """Linear to display: a pure power of 1/2.2, or the sRGB curve (IEC 61966-2-1)."""
@@ -21,3 +25,9 @@ class Rendering:
 
     brighten: bool = False
     """Multiply by ``Camera.rgb_gain`` again, which ``unprocess`` has divided by."""
+
+
+def displayed(linear: Tensor, rendering: Rendering) -> Tensor:
+    """The last steps of a converter: from linear light in [0, 1], any shape, to sRGB in [0, 1]."""
+    shown = gamma_compression(linear) if rendering.transfer == "gamma" else srgb_compression(linear)
+    return smoothstep(shown) if rendering.tone == "smoothstep" else shown
