@@ -4,59 +4,105 @@ After white balance, demosaicing, colour correction and gamma the noise depends 
 over about two pixels and between the channels, and does not have zero mean.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+import math
+from dataclasses import asdict, dataclass
+from typing import ClassVar, Final, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from noise.corruption import Corruption, Parameters, draw_seed, generator_from
-from noise.shot_read import SHOT_RANGE, NoiseLevel, sample_noise_level
-from raw.camera import Camera, sample_camera
-from raw.isp import process, unprocess
+from noise.finish import PatternChoice, camera_of, check_pattern, develop, draw_camera, draw_pattern, photograph
+from noise.levels import LevelLine, Levels
+from noise.poisson_gaussian import add_poisson_gaussian
+from noise.ranges import draw_uniform
+from noise.sensor_effects import SensorEffects, read_out, vary_sensitivity
+from noise.shot_read import NoiseLevel
+from raw.jpeg import Subsampling
+from raw.rendering import Rendering
+
+_LEVELS: Final = LevelLine()
+_RENDERING: Final = Rendering()
+_SENSOR: Final = SensorEffects()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CameraNoise:
-    """Shot and read noise of a random camera at a random noise level, one draw per image."""
+    """Shot and read noise of a random camera at a random noise level, one draw per image; more on request."""
 
     __pydantic_config__: ClassVar = {"extra": "forbid", "use_attribute_docstrings": True}
 
     kind: Literal["camera"] = "camera"
     """Tag of this recipe."""
 
-    shot: tuple[float, float] = SHOT_RANGE
-    """(lowest, highest) shot coefficient, drawn log-uniformly; read noise follows from it."""
+    levels: Levels = _LEVELS
+    """How the noise level (shot, read) of an image is drawn: `line`, `table` or `sensor`."""
+
+    photons: Literal["gaussian", "poisson"] = "gaussian"
+    """Shot noise as a Gaussian of the right variance, or photons counted one by one."""
+
+    pattern: PatternChoice = "RGGB"
+    """CFA pattern of the camera; `random` draws one of the four."""
+
+    rendering: Rendering = _RENDERING
+    """How both raws are developed."""
+
+    sensor: SensorEffects = _SENSOR
+    """Effects beside shot and read noise: black level, bit depth, row noise, hot pixels and others; all off."""
+
+    jpeg: tuple[float, float] | None = None
+    """(lowest, highest) JPEG quality, 1 to 100, of the noisy image; None writes none."""
+
+    subsampling: Subsampling = "4:2:0"
+    """Chroma subsampling of the JPEG."""
+
+    resize: tuple[float, float] | None = None
+    """(lowest, highest) scale, 0.25 to 4, of the finished images against the size they were taken at; None keeps
+    the size. The output always has the size of the input: the picture is taken 1 / scale times as large."""
 
     def __post_init__(self) -> None:
-        low, high = self.shot
-        if not 0 < low <= high <= 1:
-            raise ValueError(f"shot must be a range 0 < lowest <= highest <= 1, got {self.shot}")
+        check_pattern(self.pattern)
+        if self.photons not in ("gaussian", "poisson"):
+            raise ValueError(f"photons must be gaussian or poisson, got {self.photons!r}")
+        if self.subsampling not in get_args(Subsampling):
+            raise ValueError(f"subsampling must be one of {', '.join(get_args(Subsampling))}; got {self.subsampling!r}")
+        if self.jpeg is not None and not 1 <= self.jpeg[0] <= self.jpeg[1] <= 100:
+            raise ValueError(f"jpeg must be a range 1 <= lowest <= highest <= 100, got {self.jpeg}")
+        if self.resize is not None and not 0.25 <= self.resize[0] <= self.resize[1] <= 4:
+            raise ValueError(f"resize must be a range 0.25 <= lowest <= highest <= 4, got {self.resize}")
 
     def draw(self, generator: torch.Generator) -> Parameters:
-        """Draw one image's camera, noise level and noise ``seed``, in that order, as JSON values."""
-        camera = sample_camera(generator)
-        level = sample_noise_level(generator, shot=self.shot)
+        """Draw one image's camera, noise level and noise ``seed``, then whatever else is on, as JSON values.
+
+        In that order: switching an effect on leaves the camera, the level and the other noise of an image as
+        they were.
+        """
+        camera = draw_camera(generator)
+        level = self.levels.draw(generator)
+        seed = draw_seed(generator)
         return {
             "kind": self.kind,
-            "rgb2cam": camera.rgb2cam.tolist(),
-            "rgb_gain": camera.rgb_gain.item(),
-            "red_gain": camera.red_gain.item(),
-            "blue_gain": camera.blue_gain.item(),
-            "pattern": camera.pattern,
+            **camera,
+            "pattern": draw_pattern(generator, self.pattern),
             "shot": level.shot,
             "read": level.read,
-            "seed": draw_seed(generator),
+            "seed": seed,
+            "photons": self.photons,
+            "rendering": asdict(self.rendering),
+            "sensor": self.sensor.draw(generator, level),
+            "jpeg": None if self.jpeg is None else round(draw_uniform(self.jpeg, generator)),
+            "subsampling": self.subsampling,
+            "scale": None if self.resize is None else _draw_log_uniform(self.resize, generator),
         }
 
 
 def add_camera_noise(clean: Tensor, parameters: Parameters) -> Corruption:
-    """Unprocess, add shot and read noise, process: ``noisy`` with noise, ``clean`` without.
+    """Unprocess, add the sensor's noise, process: ``noisy`` with noise, ``clean`` without.
 
     Args:
         clean: (3, H, W) sRGB; float in [0, 1], or uint8. Odd sizes are extended by one repeated row or column
             for the mosaic and cut back afterwards.
-        parameters: of ``CameraNoise.draw``.
+        parameters: of ``CameraNoise.draw``. Those of version 0.1, which end at ``seed``, mean the same as then.
 
     Returns:
         Both images (3, H, W) float32 in [0, 1]. ``clean`` is ``process(noise-free raw)``, *not* the input:
@@ -66,29 +112,31 @@ def add_camera_noise(clean: Tensor, parameters: Parameters) -> Corruption:
     Raises:
         ValueError: ``clean`` does not have three channels.
     """
-    height, width = clean.shape[-2:]
-    camera = _camera_of(parameters).to(clean.device)
+    camera = camera_of(parameters, clean.device)
     level = NoiseLevel(shot=parameters["shot"], read=parameters["read"])
-    raw = unprocess(_extend_to_even(clean), camera)
-    noisy = process(level.add(raw, generator_from(parameters)), camera)
-    target = process(raw, camera)
-    return Corruption(noisy=noisy[..., :height, :width], clean=target[..., :height, :width], parameters=parameters)
+    raw = photograph(clean, camera, parameters.get("scale"))
+    noisy = expose(raw, level, parameters)
+    return develop(noisy, raw, camera, parameters, clean.shape[-2:])
 
 
-def _camera_of(parameters: Parameters) -> Camera:
-    return Camera(
-        rgb2cam=torch.tensor(parameters["rgb2cam"]),
-        rgb_gain=torch.tensor(parameters["rgb_gain"]),
-        red_gain=torch.tensor(parameters["red_gain"]),
-        blue_gain=torch.tensor(parameters["blue_gain"]),
-        pattern=parameters["pattern"],
-    )
+def expose(raw: Tensor, level: NoiseLevel, parameters: Parameters) -> Tensor:
+    """Add the noise of the whole sensor that ``parameters`` describe to a packed raw, black 0, white 1.
+
+    ``noise.sensor_effects`` gives reasons for the order.
+    """
+    sensor = parameters.get("sensor")
+    if sensor is None:
+        return _shot_and_read(raw, level, parameters)
+    own = generator_from(sensor)
+    light = vary_sensitivity(raw, sensor["prnu"], own)
+    return read_out(_shot_and_read(light, level, parameters), sensor, own, parameters["pattern"])
 
 
-def _extend_to_even(image: Tensor) -> Tensor:
-    height, width = image.shape[-2:]
-    if height % 2 == 0 and width % 2 == 0:
-        return image
-    rows = torch.arange(height + height % 2, device=image.device).clamp(max=height - 1)
-    columns = torch.arange(width + width % 2, device=image.device).clamp(max=width - 1)
-    return image[..., rows, :][..., columns]
+def _shot_and_read(light: Tensor, level: NoiseLevel, parameters: Parameters) -> Tensor:
+    if parameters.get("photons") == "poisson":
+        return add_poisson_gaussian(light, level, generator_from(parameters))
+    return level.add(light, generator_from(parameters))
+
+
+def _draw_log_uniform(values: tuple[float, float], generator: torch.Generator) -> float:
+    return math.exp(draw_uniform((math.log(values[0]), math.log(values[1])), generator))

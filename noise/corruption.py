@@ -1,5 +1,6 @@
 """What a noise recipe returns: the noisy image, its clean partner, and what makes them again."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -35,3 +36,22 @@ def draw_seed(generator: torch.Generator) -> int:
 def generator_from(parameters: Parameters) -> torch.Generator:
     """A CPU generator at the recorded seed: the same numbers whatever the device of the image."""
     return torch.Generator().manual_seed(parameters["seed"])
+
+
+Apply = Callable[[Tensor, Parameters], Corruption]
+"""Makes the noise that parameters describe."""
+
+
+def in_turn(clean: Tensor, parameters: Parameters, apply: Mapping[str, Apply]) -> Corruption:
+    """Apply the recorded ``steps`` of ``parameters`` one after the other, each to what the last one left.
+
+    The first step decides what the clean partner is; the others take its noisy image as it comes, which is
+    why a step that is followed by another should not round to 8 bits.
+    """
+    first, *others = parameters["steps"]
+    made = apply[first["kind"]](clean, first)
+    noisy, done = made.noisy, [made.parameters]
+    for step in others:
+        result = apply[step["kind"]](noisy, step)
+        noisy, done = result.noisy, [*done, result.parameters]
+    return Corruption(noisy=noisy, clean=made.clean, parameters={**parameters, "steps": done})

@@ -1,36 +1,36 @@
 """Noise recipes: which noise to make, as specs that round-trip through JSON, and the door to make it."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, fields
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from noise.camera_noise import CameraNoise, add_camera_noise
-from noise.corruption import Corruption, Parameters
-from noise.srgb import Gaussian, add_gaussian
+from noise.corruption import Apply, Corruption, Parameters
+from noise.sequence import Sequence, add_sequence
+from noise.spec_json import spec_from_dict, spec_to_dict
+from noise.steps import STEPS, AnyStep
 
-NoiseRecipe = Gaussian | CameraNoise
+NoiseRecipe = AnyStep | Sequence
+T = TypeVar("T", Tensor, NDArray[np.generic])
 
-_RECIPES: dict[str, type[Gaussian] | type[CameraNoise]] = {"gaussian": Gaussian, "camera": CameraNoise}
-_APPLY: dict[str, Callable[[Tensor, Parameters], Corruption]] = {
-    "gaussian": add_gaussian,
-    "camera": add_camera_noise,
-}
+_APPLY: Final[dict[str, Apply]] = {kind: row.apply for kind, row in STEPS.items()} | {"sequence": add_sequence}
 
 
 def corrupt(clean: Tensor, recipe: NoiseRecipe, generator: torch.Generator) -> Corruption:
     """Make one noisy image and its clean partner.
 
     Args:
-        clean: (C, H, W) float in [0, 1]; for camera noise C = 3, and uint8 is accepted (and quicker).
+        clean: (C, H, W) float in [0, 1], or uint8 (for camera noise much quicker). Noise that is made in a camera
+            wants C = 3.
         recipe: which noise, and the ranges of its parameters.
         generator: source of every random number: of the parameters, one of which is the seed of the noise.
 
     Returns:
-        The pair, with the drawn parameters. For camera noise ``clean`` is ``process(noise-free raw)`` and
-        not the image put in.
+        The pair, with the drawn parameters. For noise that is made in a camera ``clean`` is ``process(noise-free
+        raw)`` and not the image put in.
 
     Raises:
         ValueError: the image does not suit the recipe.
@@ -50,41 +50,50 @@ def reproduce(clean: Tensor, parameters: Parameters) -> Corruption:
     return apply(clean, parameters)
 
 
+def corrupt_batch(clean: T, recipe: NoiseRecipe, generator: torch.Generator) -> tuple[T, T, list[Parameters]]:
+    """Make noisy images of a batch, each with its own draw: as `corrupt` for one after the other.
+
+    Args:
+        clean: (B, C, H, W), B at least 1, tensor on any device or NumPy array; values as for `corrupt`.
+        recipe: which noise.
+        generator: source of every random number.
+
+    Returns:
+        Noisy and clean, both (B, C, H, W) and of the kind put in, and the parameters of every image.
+
+    Raises:
+        ValueError: as `corrupt`, or ``clean`` is no batch.
+    """
+    if clean.ndim != 4 or clean.shape[0] < 1:
+        raise ValueError(f"a batch must have shape (B, C, H, W) with B >= 1, got {tuple(clean.shape)}")
+    images = clean if isinstance(clean, Tensor) else torch.from_numpy(clean.copy())
+    made = [corrupt(image, recipe, generator) for image in images]
+    noisy, partners = (torch.stack(list(part)) for part in zip(*((one.noisy, one.clean) for one in made), strict=True))
+    parameters = [one.parameters for one in made]
+    if isinstance(clean, Tensor):
+        return noisy, partners, parameters
+    return noisy.numpy(), partners.numpy(), parameters
+
+
 def recipe_to_dict(recipe: NoiseRecipe) -> dict[str, Any]:
-    """The recipe as JSON values; ranges become lists."""
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(recipe).items()}
+    """The recipe as JSON values; ranges become lists, specs within it objects."""
+    return spec_to_dict(recipe)
 
 
 def recipe_from_dict(values: Mapping[str, Any]) -> NoiseRecipe:
     """Inverse of ``recipe_to_dict``; missing keys take their defaults.
 
     Raises:
-        ValueError: the kind or a key is unknown, or a value is out of its range.
+        ValueError: the kind or a key is unknown, or a value is out of its range; the message begins with the
+            dotted key.
     """
-    spec = _RECIPES[_known_kind(values)]
-    defaults = {field.name: field.default for field in fields(spec)}
-    for key in values:
-        if key not in defaults:
-            raise ValueError(f"{key}: unknown key of {values['kind']} noise; it has {', '.join(defaults)}")
-    return spec(**{key: _checked(key, value, defaults[key]) for key, value in values.items()})
+    _known_kind(values)
+    recipe: NoiseRecipe = spec_from_dict(NoiseRecipe, values)
+    return recipe
 
 
 def _known_kind(values: Mapping[str, Any]) -> str:
     kind = values.get("kind")
-    if kind not in _RECIPES:
-        raise ValueError(f"kind: no noise {kind!r}; there is {', '.join(_RECIPES)}")
+    if kind not in _APPLY:
+        raise ValueError(f"kind: no noise {kind!r}; there is {', '.join(_APPLY)}")
     return str(kind)
-
-
-def _checked(key: str, value: Any, default: Any) -> Any:
-    """Give a JSON value the type of the field's default: JSON has no tuples, and writes 15.0 as 15."""
-    if isinstance(default, bool):
-        if not isinstance(value, bool):
-            raise ValueError(f"{key} must be true or false, got {value}")
-    elif isinstance(default, tuple):
-        numbers = value if isinstance(value, list | tuple) else ()
-        numbers = [end for end in numbers if isinstance(end, int | float) and not isinstance(end, bool)]
-        if len(numbers) != 2 or len(numbers) != len(value):
-            raise ValueError(f"{key} must be [lowest, highest], got {value}")
-        return float(numbers[0]), float(numbers[1])
-    return value

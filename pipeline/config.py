@@ -170,7 +170,8 @@ def _explain(error: ValidationError, root: type) -> str:
     if first["type"] == "value_error":
         # Our own validators begin with the key: whole, or as a field of the spec that they check.
         field, _, rest = message.partition(" ")
-        if field in here:
+        field = field.removesuffix(":")
+        if key and field.split(".")[0] in here:
             return f"{key}.{field}: {rest}{more}"
         return f"{message}{more}" if "." in message.split(":")[0] else f"{key}: {message}{more}"
     found = first["input"]
@@ -190,6 +191,9 @@ def _locate(loc: tuple[int | str, ...], root: type) -> tuple[str, list[str], set
     siblings: list[str] = []
     current: Any = root
     for item in loc:
+        if isinstance(item, int):  # into a list, whose items have the type that `_members` sees already
+            parts.append(str(item))
+            continue
         members = _members(current)
         if len(members) > 1 or (members and item not in _fields(members[0]) and parts and _kind(members[0]) == item):
             tagged = [m for m in members if _kind(m) == item]
@@ -209,12 +213,15 @@ def _members(annotation: Any) -> list[Any]:
         return _members(typing.get_args(annotation)[0])
     if origin in (typing.Union, types.UnionType):
         return [m for arg in typing.get_args(annotation) if arg is not type(None) for m in _members(arg)]
+    if origin is tuple:
+        return _members(typing.get_args(annotation)[0])
     return [annotation] if _fields(annotation) else []
 
 
 def _fields(kind: Any) -> dict[str, Any]:
     if dataclasses.is_dataclass(kind):
-        return typing.get_type_hints(kind, include_extras=True)
+        hints = typing.get_type_hints(kind, include_extras=True)
+        return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
     fields = getattr(kind, "model_fields", None)
     return {name: info.annotation for name, info in fields.items()} if isinstance(fields, dict) else {}
 

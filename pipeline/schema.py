@@ -11,11 +11,11 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from models import AsymmetricMasks, InferenceSpec, MaskedSwinSpec, MaskedTraining, UNetSpec
-from noise import CameraNoise, Gaussian
+from noise import NoiseRecipe
 
 Network = Annotated[MaskedSwinSpec | UNetSpec, Field(discriminator="kind")]
 Method = Annotated[MaskedTraining | AsymmetricMasks, Field(discriminator="kind")]
-Recipe = Annotated[Gaussian | CameraNoise, Field(discriminator="kind")]
+Recipe = Annotated[NoiseRecipe, Field(discriminator="kind")]
 
 
 class _Section(BaseModel):

@@ -8,17 +8,39 @@ import numpy as np
 import pytest
 import torch
 
+from noise import EldNoise, Gaussian, Mixture, Poisson, SaltPepper, Sequence, Spatial, Speckle
 from noise.camera_noise import CameraNoise, add_camera_noise
-from noise.recipe import corrupt, recipe_from_dict, recipe_to_dict, reproduce
-from noise.srgb import Gaussian
+from noise.levels import LevelLine, LevelTable, SensorLevels
+from noise.recipe import corrupt, corrupt_batch, recipe_from_dict, recipe_to_dict, reproduce
+from noise.sensor_effects import SensorEffects
 from raw.camera import Camera
 from raw.isp import process, unprocess
+from raw.rendering import Rendering
 
 ORACLES = Path(__file__).parent / "oracles"
 RECIPES = [
     Gaussian(sigma=(5.0, 50.0)),
     Gaussian(sigma=(25.0, 25.0), clip=False),
-    CameraNoise(shot=(1e-3, 1e-2)),
+    Speckle(variance=(0.01, 0.04)),
+    Speckle(distribution="normal", eight_bit=False),
+    Poisson(alpha=(1.0, 3.0)),
+    Poisson(white=100),
+    Spatial(sigma=(40.0, 60.0)),
+    SaltPepper(density=(0.01, 0.3)),
+    Mixture(level=(1, 5)),
+    CameraNoise(levels=LevelLine(shot=(1e-3, 1e-2))),
+    CameraNoise(
+        levels=LevelTable(points=((1e-3, 1e-6), (1e-2, 1e-4)), std=0.1),
+        photons="poisson",
+        pattern="random",
+        rendering=Rendering(demosaic="malvar", transfer="srgb", tone="smoothstep"),
+        sensor=SensorEffects(prnu=(0.0, 0.01), rows=(0.1, 0.2), bits=12, black=128),
+        jpeg=(60.0, 90.0),
+        resize=(0.5, 0.9),
+    ),
+    CameraNoise(levels=SensorLevels(name="random_phone")),
+    EldNoise(camera="random"),
+    Sequence(steps=(CameraNoise(levels=SensorLevels(name="pixel")), Spatial(eight_bit=False), Mixture(level=(2, 2)))),
 ]
 
 
@@ -160,25 +182,116 @@ def test_missing_keys_take_their_defaults():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"kind": "speckle"}, "no noise 'speckle'; there is gaussian, camera"),
-        ({"sigma": [1, 2]}, "no noise None; there is gaussian, camera"),
+        ({"kind": "grain"}, "kind: no noise 'grain'; there is gaussian, speckle, poisson, .*, sequence"),
+        ({"sigma": [1, 2]}, "no noise None; there is gaussian, speckle"),
         (
             {"kind": "gaussian", "sigmas": [1, 2]},
-            "sigmas: unknown key of gaussian noise; it has kind, sigma, clip",
+            "sigmas: unknown key of gaussian; it has kind, sigma, clip, eight_bit",
         ),
         ({"kind": "gaussian", "sigma": [30, 10]}, r"sigma must be a range .* got \(30.0, 10.0\)"),
         ({"kind": "gaussian", "sigma": [1, 2, 3]}, r"sigma must be \[lowest, highest\], got \[1, 2, 3\]"),
         ({"kind": "gaussian", "sigma": 15}, r"sigma must be \[lowest, highest\], got 15"),
+        ({"kind": "gaussian", "sigma": [1, True]}, "sigma.1 must be a number, got True"),
+        ({"kind": "gaussian", "sigma": [math.nan, 1]}, "sigma.0 must be a number, got nan"),
         ({"kind": "gaussian", "clip": 1}, "clip must be true or false, got 1"),
-        ({"kind": "camera", "shot": [0, 0.01]}, "shot must be a range 0 < lowest"),
+        (
+            {"kind": "speckle", "distribution": "rayleigh"},
+            "distribution must be one of 'uniform', 'normal', got 'rayleigh'",
+        ),
+        ({"kind": "poisson", "white": 0}, "white must be a number of photons from 1"),
+        ({"kind": "poisson", "white": 2.5}, "white must be a whole number, got 2.5"),
+        ({"kind": "salt_pepper", "density": [0.5, 1.5]}, "density must be a range 0 <= lowest <= highest <= 1"),
+        ({"kind": "mixture", "level": [1, 6]}, "level must be a range of whole numbers"),
+        ({"kind": "camera", "levels": {"shot": [0, 0.01]}}, "levels.shot must be a range 0 < lowest"),
+        ({"kind": "camera", "levels": {"kind": "curve"}}, "levels.kind: no 'curve'; there is line, table, sensor"),
+        ({"kind": "camera", "levels": 0.01}, "levels must be an object, got 0.01"),
+        ({"kind": "camera", "levels": {"name": "pixel"}}, "levels.name: unknown key of line; it has kind, shot"),
+        (
+            {"kind": "camera", "levels": {"kind": "sensor", "name": "pixl"}},
+            "levels.name must be one of 'pixel', .*'pixl'",
+        ),
+        (
+            {"kind": "camera", "levels": {"kind": "table", "points": [[1e-3]]}},
+            r"levels.points.0 must be a list of 2, got \[0.001\]",
+        ),
+        (
+            {"kind": "camera", "rendering": {"demosaic": "menon"}},
+            "rendering.demosaic must be one of 'bilinear', 'malvar'",
+        ),
+        ({"kind": "camera", "sensor": {"bits": 3}}, "sensor.bits must be from 4 to 16, got 3"),
+        ({"kind": "camera", "rendering": {"gamma": 2}}, "rendering.gamma: unknown key; it has demosaic"),
+        ({"kind": "sequence"}, "steps must hold at least one recipe, got none"),
+        ({"kind": "sequence", "steps": {"kind": "poisson"}}, "steps must be a list, got"),
+        ({"kind": "sequence", "steps": [{"kind": "poisson", "alfa": 2}]}, "steps.0.alfa: unknown key of poisson"),
+        ({"kind": "sequence", "steps": [{"kind": "poisson", "alpha": [3, 2]}]}, "steps.0.alpha must be a range"),
+        ({"kind": "sequence", "steps": [{"kind": "sequence"}]}, "steps.0.kind: no 'sequence'; there is gaussian"),
+        ({"kind": "sequence", "steps": [{"kind": "gaussian"}, {"kind": "eld"}]}, "steps.1: eld must be the first step"),
     ],
 )
-def test_a_wrong_recipe_is_refused_with_what_exists(values, message):
-    with pytest.raises(ValueError, match=message):
+def test_a_wrong_recipe_is_refused_with_the_key_and_what_exists(values, message):
+    with pytest.raises(ValueError, match=f"^{message}" if not message.startswith("no ") else message):
         recipe_from_dict(values)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_configurations_and_manifests_understand_the_same_recipes(recipe):
+    from pydantic import TypeAdapter
+
+    from pipeline.schema import Recipe
+
+    adapter = TypeAdapter(Recipe)
+    values = json.loads(json.dumps(recipe_to_dict(recipe)))
+    assert adapter.validate_python(values) == recipe
+    assert json.loads(adapter.dump_json(recipe)) == values
+
+
+def test_a_sequence_applies_its_steps_in_order_and_the_first_makes_the_clean_partner():
+    clean = image()
+    steps = (CameraNoise(levels=SensorLevels()), SaltPepper(density=(0.2, 0.2), eight_bit=False))
+    made = corrupt(clean, Sequence(steps=steps), torch.Generator().manual_seed(2))
+    first, second = made.parameters["steps"]
+    developed = reproduce(clean, first)
+    assert torch.equal(made.clean, developed.clean)
+    assert torch.equal(made.noisy, reproduce(developed.noisy, second).noisy)
+    untouched = made.noisy == developed.noisy
+    assert 0.7 < untouched.double().mean() < 0.9
+    backwards = Sequence(steps=(SaltPepper(density=(1.0, 1.0), eight_bit=False), Spatial(eight_bit=False)))
+    assert corrupt(clean, backwards, torch.Generator().manual_seed(2)).noisy.unique().numel() > 2
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (8, 8), (2, 3, 8, 8)])
 def test_camera_noise_needs_one_colour_image(shape):
     with pytest.raises(ValueError, match="shape"):
         corrupt(torch.zeros(shape), CameraNoise(), torch.Generator())
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_batch_is_its_images_one_after_the_other_as_tensor_and_as_array(recipe):
+    batch = torch.stack([image(seed=seed) for seed in range(3)])
+    noisy, clean, parameters = corrupt_batch(batch, recipe, torch.Generator().manual_seed(4))
+    generator = torch.Generator().manual_seed(4)
+    for index in range(3):
+        alone = corrupt(batch[index], recipe, generator)
+        assert torch.equal(noisy[index], alone.noisy)
+        assert torch.equal(clean[index], alone.clean)
+        assert parameters[index] == alone.parameters
+    arrays = corrupt_batch(batch.numpy(), recipe, torch.Generator().manual_seed(4))
+    assert isinstance(arrays[0], np.ndarray)
+    assert np.array_equal(arrays[0], noisy.numpy())
+    assert np.array_equal(arrays[1], clean.numpy())
+
+
+def test_one_image_is_no_batch():
+    with pytest.raises(ValueError, match=r"a batch must have shape \(B, C, H, W\) with B >= 1, got \(3, 24, 32\)"):
+        corrupt_batch(image(), Gaussian(), torch.Generator())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_gpu_gets_the_noise_of_the_cpu(recipe):
+    clean = image()
+    here, there = (corrupt(clean.to(device), recipe, torch.Generator().manual_seed(4)) for device in ("cpu", "cuda"))
+    assert there.noisy.device.type == there.clean.device.type == "cuda"
+    torch.testing.assert_close(there.clean.cpu(), here.clean, rtol=0, atol=1e-5)
+    # A JPEG or an 8-bit file may round one value the other way.
+    assert ((there.noisy.cpu() - here.noisy).abs() > 1e-4).double().mean() < 0.01
