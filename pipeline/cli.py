@@ -15,6 +15,7 @@ import typer
 from pipeline import __version__
 from pipeline.commands.demo import demo
 from pipeline.commands.denoise import denoise
+from pipeline.commands.develop import develop
 from pipeline.commands.doctor import doctor
 from pipeline.commands.evaluate import evaluate
 from pipeline.commands.inspect import inspect
@@ -36,7 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, train, denoise, evaluate, inspect, synth, tune):
+for command in (demo, train, denoise, evaluate, inspect, synth, develop, tune):
     app.command()(command)
 app.add_typer(models_app, name="models")
 app.command()(report)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 Run = Callable[..., tuple[int, dict[str, Any] | None, str]]
-COMMANDS = ["demo", "train", "denoise", "evaluate", "inspect", "synth", "tune", "models", "report", "doctor"]
+COMMANDS = ["demo", "train", "denoise", "evaluate", "inspect", "synth", "develop", "tune", "models", "report", "doctor"]
 
 
 def one_line(text: str) -> str:

@@ -12,7 +12,7 @@ from pipeline.commands.options import Json
 if TYPE_CHECKING:
     from pipeline.data.folders import SourceFile
     from pipeline.inference.denoiser import Denoiser
-    from pipeline.inference.files import DenoiseSummary
+    from pipeline.inference.files import FilesSummary
 
 
 def denoise(
@@ -65,7 +65,7 @@ def _run(
     suffix: str,
     format: str | None,
     overwrite: bool,
-) -> DenoiseSummary:
+) -> FilesSummary:
     from pipeline.console import console, progress
     from pipeline.data.paths import shown
     from pipeline.inference.files import FileResult, denoise_files
@@ -81,13 +81,10 @@ def _run(
         return denoise_files(files, denoiser, out, suffix=suffix, format=format, overwrite=overwrite, on_progress=tell)
 
 
-def _tell(summary: DenoiseSummary, out: Path) -> None:
+def _tell(summary: FilesSummary, out: Path) -> None:
     from pipeline.console import console
     from pipeline.data.paths import shown
 
-    parts = [f"{summary.count('ok')} written to {shown(out)}"]
-    if skipped := summary.count("skipped"):
-        parts.append(f"{skipped} there already and left alone (--overwrite replaces them)")
-    if failed := summary.count("failed"):
-        parts.append(f"{failed} failed")
-    console.print(", ".join(parts), markup=False, soft_wrap=True)
+    console.print(summary.told(shown(out)), markup=False, soft_wrap=True)
+    for note, count in summary.notes().items():
+        console.print(f"{count} {'file' if count == 1 else 'files'}: {note}", markup=False, soft_wrap=True)

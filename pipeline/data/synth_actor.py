@@ -19,9 +19,11 @@ class Synthesizer:
         import torch
 
         from pipeline.cluster import check_packages
+        from pipeline.data.allocator import keep_freed_memory
         from pipeline.data.source import BatchSource
 
         check_packages()
+        keep_freed_memory()
         torch.set_num_threads(1)
         self._source = BatchSource(spec)
         self._reported = 0

@@ -1,11 +1,11 @@
-"""Noisy and clean pairs on disk, made from clean pictures; each depends on the seed and its name only."""
+"""Noisy and clean pairs on disk, made from clean pictures or from renderings, with a manifest and a picture."""
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import importlib.metadata
 import json
-import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,37 +13,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import pipeline
-from pipeline.data.folders import SourceFile, file_hash, scan
-from pipeline.data.images import Image, Pixels, from_float, read_image, to_float, write_bytes, write_image
-from pipeline.data.paths import confined, shown
+from pipeline.data.folders import SourceFile, scan
+from pipeline.data.images import write_bytes
+from pipeline.data.paths import shown
+from pipeline.data.renders import find_renderings
+from pipeline.data.synth_pairs import FORMATS, PARTS, PairMaker, PairTask, remove_pair
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
-    from noise import NoiseRecipe
+    from pipeline.data.synth_pool import Crashed
+    from pipeline.data.synth_recipes import AnyRecipe
 
 MANIFEST_NAME = "manifest.json"
-_RECIPES = ("gaussian", "camera")
-_PARTS = ("noisy", "clean")
+SHEET_NAME = "contact_sheet.png"
+_TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")
 
-
-def make_recipe(name: str, level: str | None) -> NoiseRecipe:
-    """Build a recipe from its name and a level, ``x`` or ``lowest,highest``; None takes the default.
-
-    Raises:
-        UserError: unknown name, or a level that is no number or out of range.
-    """
-    from noise import CameraNoise, Gaussian
-
-    if name not in _RECIPES:
-        raise UserError(f"--recipe: expected one of {', '.join(_RECIPES)}, found {name!r}")
-    if level is None:
-        return Gaussian() if name == "gaussian" else CameraNoise()
-    try:
-        low, *rest = (float(part) for part in level.split(","))
-        (high,) = rest or (low,)
-        return Gaussian(sigma=(low, high)) if name == "gaussian" else CameraNoise(shot=(low, high))
-    except ValueError as error:
-        raise UserError(f"--level: expected a number or lowest,highest; found {level!r} ({error})") from error
+Row = dict[str, Any]
 
 
 def find_clean(source: Path, out: Path, limit: int | None, *, overwrite: bool = False) -> list[SourceFile]:
@@ -52,107 +37,200 @@ def find_clean(source: Path, out: Path, limit: int | None, *, overwrite: bool = 
     Raises:
         UserError: nothing to read, ``out`` holds pairs already, or the source lies in ``out``.
     """
+    check_out(source, out, limit, overwrite=overwrite)
+    return scan([source], exclude=[out])[:limit]
+
+
+def find_rendered(
+    source: Path,
+    out: Path,
+    limit: int | None,
+    *,
+    samples: tuple[float, float] | None = None,
+    overwrite: bool = False,
+) -> list[PairTask]:
+    """List the renderings (`pipeline.data.renders.find_renderings`) likewise.
+
+    Raises:
+        UserError: as for `find_clean`.
+    """
+    check_out(source, out, limit, overwrite=overwrite)
+    found = find_renderings(source, out, samples)[:limit]
+    names = _names([SourceFile(one.noisy, one.relative) for one in found], ".png")
+    return [
+        PairTask(source=one.noisy, relative=one.relative, name=name, reference=one.reference)
+        for one, name in zip(found, names, strict=True)
+    ]
+
+
+def check_out(source: Path, out: Path, limit: int | None, *, overwrite: bool) -> None:
+    """Check that ``out`` is a place to write pairs of ``source`` to.
+
+    Raises:
+        UserError: it is a file, holds pairs already, or holds the source.
+    """
     if limit is not None and limit < 1:
         raise UserError(f"--limit: expected at least 1, found {limit}")
     if source.exists() and source.resolve().is_relative_to(out.resolve()):
         raise UserError(f"{shown(out)}: expected a folder apart from the source, found one that holds it")
     if out.exists() and not out.is_dir():
         raise UserError(f"{shown(out)}: expected a folder, found a file")
-    for part in _PARTS:
+    for part in PARTS:
         if not overwrite and (out / part).is_dir() and any((out / part).iterdir()):
             raise UserError(f"{shown(out / part)}: expected a new or an empty folder, found files; use --overwrite")
-    return scan([source], exclude=[out])[:limit]
 
 
 def synthesise(
-    files: Sequence[SourceFile],
+    files: Sequence[SourceFile | PairTask],
     out: Path,
-    recipe: NoiseRecipe,
+    recipe: AnyRecipe,
     seed: int,
     *,
+    workers: int = 1,
+    format: str = "png",
     on_progress: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
-    """Write ``out/noisy`` and ``out/clean`` with equal names, and ``out/manifest.json``.
+    """Write ``out/noisy`` and ``out/clean`` with equal names, ``out/manifest.json`` and ``out/contact_sheet.png``.
 
-    Every byte is a function of (seed, relative path, content of the file, recipe): neither the order nor the
-    other files matter. Depth follows the source (8 or 16 bits); alpha is dropped; grey becomes RGB for camera
-    noise. With camera noise the clean picture is the developed noise-free raw, not the source.
+    Every byte of a pair is a function of (seed, relative path, content of the file, recipe): neither the order nor
+    the other files nor ``workers`` matter. Depth follows the source (8 or 16 bits); alpha is dropped; grey becomes
+    RGB for noise that is made in a camera, and there the clean picture is the developed noise-free raw, not the source.
+    Interrupted, it leaves the pairs that are whole, a manifest of them, and nothing else.
+
+    Args:
+        files: clean pictures, or the tasks of `find_rendered`.
+        out: folder to write to; created.
+        recipe: which noise.
+        seed: of the whole set.
+        workers: processes; 1 works in this one.
+        format: ``dng`` writes raw files instead of pictures, for camera and eld noise.
+        on_progress: called after each file.
 
     Returns:
-        out, manifest, ok, failed, failures (path and error of each), and files (as in the manifest).
-    """
-    from noise.recipe import recipe_to_dict
+        out, manifest, contact_sheet, ok, failed, failures (path and error of each), psnr_rgb_u8 (mean of the noisy
+        pictures against the clean), and files (as in the manifest).
 
-    rows, failures = [], []
-    for source, name in zip(files, _names(files), strict=True):
-        try:
-            rows.append(_make_pair(source, name, out, recipe, seed))
-        except (UserError, ValueError, MemoryError) as error:
-            line = " ".join(str(error).split())
-            line = line if isinstance(error, UserError) else f"{shown(source.path)}: {line}"
-            failures.append({"source": source.relative.as_posix(), "error": line})
+    Raises:
+        UserError: the format is unknown or does not go with the recipe, or ``workers`` is below 1.
+        RunError: the disk is full, or no process can be started.
+    """
+    if format not in FORMATS:
+        raise UserError(f"--format: expected one of {', '.join(FORMATS)}, found {format!r}")
+    if format == "dng" and recipe.kind not in ("camera", "eld"):
+        raise UserError(
+            f"--format dng: expected --recipe camera, isp or eld, whose noise has a raw, found {recipe.kind}"
+        )
+    if workers < 1:
+        raise UserError(f"--workers: expected at least 1, found {workers}")
+    tasks = _tasks(files, format)
+    results: dict[int, Row] = {}
+
+    def done(index: int, row: Row | Crashed) -> None:
+        if not isinstance(row, dict):
+            remove_pair(out, tasks[index].name)
+            source = tasks[index].relative.as_posix()
+            row = {"source": source, "error": f"{shown(tasks[index].source)}: the process that made it {row.reason}"}
+        results[index] = row
         if on_progress is not None:
             on_progress()
+
+    maker = PairMaker(out=out, recipe=recipe, seed=seed, format=format)
+
+    def finish() -> dict[str, Any]:
+        _clean_up(out, [task for index, task in enumerate(tasks) if index not in results])
+        rows = [results[index] for index in sorted(results)]
+        return _write_manifest(out, recipe, seed, rows, unfinished=len(tasks) - len(rows))
+
+    try:
+        _run(maker, tasks, workers, done)
+    except BaseException:
+        # An interrupt, or a full disk, on which a manifest may not fit either.
+        with contextlib.suppress(OSError):
+            finish()
+        raise
+    summary = finish()
+    if summary["files"]:
+        from pipeline.evaluation.contact_sheet import pair_sheet
+
+        write_bytes(out / SHEET_NAME, pair_sheet(out, summary["files"]))
+        summary["contact_sheet"] = str(out / SHEET_NAME)
+    return summary
+
+
+def _tasks(files: Sequence[SourceFile | PairTask], format: str) -> list[PairTask]:
+    pictures = [file for file in files if isinstance(file, SourceFile)]
+    names = dict(zip(pictures, _names(pictures, f".{format}"), strict=True))
+    return [
+        PairTask(source=file.path, relative=file.relative, name=names[file]) if isinstance(file, SourceFile) else file
+        for file in files
+    ]
+
+
+def _run(maker: PairMaker, tasks: Sequence[PairTask], workers: int, done: Callable[[int, Row | Crashed], None]) -> None:
+    if min(workers, len(tasks)) > 1:
+        from pipeline.data.synth_pool import run_in_processes
+
+        run_in_processes(maker, tasks, workers, done)
+        return
+    import torch
+
+    threads = torch.get_num_threads()
+    # As in a worker process: matrix products may round differently on more threads.
+    torch.set_num_threads(1)
+    try:
+        for index, task in enumerate(tasks):
+            done(index, maker(task))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _write_manifest(out: Path, recipe: AnyRecipe, seed: int, rows: Sequence[Row], *, unfinished: int) -> dict[str, Any]:
+    from noise.spec_json import spec_to_dict
+
+    good, failures = [row for row in rows if "error" not in row], [row for row in rows if "error" in row]
+    levels = [row["psnr_rgb_u8"] for row in good if row["psnr_rgb_u8"] is not None]
+    mean = round(float(np.mean(levels)), 4) if levels else None
     manifest = {
-        "format": 1,
+        "format": 2,
         "seed": seed,
-        "recipe": recipe_to_dict(recipe),
+        "recipe": spec_to_dict(recipe),
         "versions": {
             "unveil": pipeline.__version__,
             **{package: importlib.metadata.version(package) for package in ("torch", "numpy")},
         },
-        "files": rows,
+        "psnr_rgb_u8": mean,
+        "unfinished": unfinished,
+        "files": good,
         "failures": failures,
     }
     out.mkdir(parents=True, exist_ok=True)
-    write_bytes(out / MANIFEST_NAME, (json.dumps(manifest, indent=1) + "\n").encode())
+    write_bytes(out / MANIFEST_NAME, (json.dumps(manifest, indent=1, allow_nan=False) + "\n").encode())
     return {
         "out": str(out),
         "manifest": str(out / MANIFEST_NAME),
-        "ok": len(rows),
+        "contact_sheet": None,
+        "ok": len(good),
         "failed": len(failures),
         "failures": failures,
-        "files": rows,
+        "psnr_rgb_u8": mean,
+        "files": good,
     }
 
 
-def pair_seed(seed: int, relative: Path) -> int:
-    """Return the seed of one picture's noise, in [0, 2**63)."""
-    name = os.fsencode(relative.as_posix())
-    return int.from_bytes(hashlib.sha256(b"%d\0" % seed + name).digest()[:8], "big") >> 1
+def _clean_up(out: Path, unfinished: Sequence[PairTask]) -> None:
+    for task in unfinished:
+        remove_pair(out, task.name)
+    for part in PARTS:
+        for path in (out / part).rglob(".*.tmp"):
+            if _TEMPORARY.fullmatch(path.name):
+                path.unlink(missing_ok=True)
 
 
-def _make_pair(source: SourceFile, name: Path, out: Path, recipe: NoiseRecipe, seed: int) -> dict[str, Any]:
-    import torch
-
-    from noise import corrupt
-
-    pixels = read_image(source.path).pixels
-    image = to_float(_colours(pixels, recipe.kind))
-    generator = torch.Generator().manual_seed(pair_seed(seed, source.relative))
-    result = corrupt(torch.from_numpy(image.transpose(2, 0, 1).copy()), recipe, generator)
-    dtype = np.uint8 if pixels.dtype == np.uint8 else np.uint16
-    row: dict[str, Any] = {"name": name.as_posix(), "source": source.relative.as_posix()}
-    row["source_sha256"] = file_hash(source.path)
-    for part, tensor in (("noisy", result.noisy), ("clean", result.clean)):
-        path = confined(out / part, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_image(path, Image(pixels=from_float(tensor.numpy().transpose(1, 2, 0), dtype)))
-        row[f"{part}_sha256"] = file_hash(path)
-    row["parameters"] = result.parameters
-    return row
-
-
-def _colours(pixels: Pixels, kind: str) -> Pixels:
-    colours = pixels[..., :-1] if pixels.shape[2] in (2, 4) else pixels
-    return np.repeat(colours, 3, axis=2) if kind == "camera" and colours.shape[2] == 1 else colours
-
-
-def _names(files: Sequence[SourceFile]) -> list[Path]:
-    short = [source.relative.with_suffix(".png") for source in files]
+def _names(files: Sequence[SourceFile], suffix: str) -> list[Path]:
+    short = [source.relative.with_suffix(suffix) for source in files]
     keys = [name.as_posix().casefold() for name in short]
     # a.png and a.jpg keep their whole names, so that none is lost.
     return [
-        name if keys.count(key) == 1 else source.relative.with_name(source.relative.name + ".png")
+        name if keys.count(key) == 1 else source.relative.with_name(source.relative.name + suffix)
         for source, name, key in zip(files, short, keys, strict=True)
     ]

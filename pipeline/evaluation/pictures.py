@@ -12,6 +12,7 @@ from pipeline.data.folders import SourceFile
 from pipeline.data.images import from_float, read_image, to_float
 from pipeline.errors import UserError
 from pipeline.evaluation.baselines import BASELINES
+from pipeline.evaluation.contact_sheet import lay_out
 from pipeline.evaluation.datasets import find_pairs
 from pipeline.evaluation.evaluate import detail, read_pair
 from pipeline.inference.denoiser import Denoiser
@@ -66,7 +67,7 @@ def pictures_of_pairs(denoiser: Denoiser, evaluation: dict[str, Any], *, baselin
         noisy, clean = read_pair(pairs[row["name"]])
         denoised, classical = denoiser(noisy), BASELINES[baseline](noisy)
         error = ((denoised - clean) ** 2).mean(axis=2)
-        window = _window(clean, error, rule)
+        window = choose_window(clean, error, rule)
         pictures.append(
             Picture(
                 name=row["name"],
@@ -104,7 +105,7 @@ def pictures_of_photos(denoiser: Denoiser, sources: list[SourceFile], *, baselin
     pictures = []
     for rule, (source, noisy) in picks.items():
         denoised = denoiser(noisy)
-        window = _window(denoised, _local_detail(denoised), rule)
+        window = choose_window(denoised, local_detail(denoised), rule)
         pictures.append(
             Picture(
                 name=source.relative.as_posix(),
@@ -156,26 +157,18 @@ def contact_sheet(pictures: list[Picture]) -> NDArray[np.uint8]:
     Returns:
         (H, W, 3) uint8; crops smaller than the largest stand on white.
     """
-    gap = 6
     rows = []
     for picture in pictures:
         crops = [picture[key] for key in ("noisy", "baseline", "denoised", "clean")]
-        rows.append([crop for crop in crops if crop is not None])
-    height = max(crop.shape[0] for row in rows for crop in row) + gap
-    width = max(crop.shape[1] for row in rows for crop in row) + gap
-    sheet = np.full((len(rows) * height - gap, max(map(len, rows)) * width - gap, 3), 255, np.uint8)
-    for top, row in enumerate(rows):
-        for left, crop in enumerate(row):
-            at = sheet[top * height :, left * width :][: crop.shape[0], : crop.shape[1]]
-            at[:] = from_float(crop, np.uint8)
-    return sheet
+        rows.append([from_float(crop, np.uint8) for crop in crops if crop is not None])
+    return lay_out(rows)
 
 
 def _visible(brightness: float) -> bool:
     return 0.15 <= brightness <= 0.85
 
 
-def _window(image: FloatImage, measure: NDArray[np.floating[Any]], rule: str) -> tuple[slice, slice]:
+def choose_window(image: FloatImage, measure: NDArray[np.floating[Any]], rule: str) -> tuple[slice, slice]:
     """Choose a CROP x CROP window (or what fits) on a grid of half-overlapping ones."""
     height, width = image.shape[:2]
     windows = [(slice(top, top + CROP), slice(left, left + CROP)) for top in _starts(height) for left in _starts(width)]
@@ -190,7 +183,8 @@ def _starts(length: int) -> list[int]:
     return [*range(0, last, CROP // 2), last]
 
 
-def _local_detail(image: FloatImage) -> NDArray[np.floating[Any]]:
+def local_detail(image: FloatImage) -> NDArray[np.floating[Any]]:
+    """Return (H, W): the sum of the absolute gradients across and down, of the mean of the channels."""
     across, down = np.gradient(image.mean(axis=2))
     return np.asarray(np.abs(across) + np.abs(down))
 

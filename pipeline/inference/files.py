@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,9 +46,12 @@ class FileResult:
     seconds: float = 0.0
     """Reading, denoising and writing."""
 
+    note: str | None = None
+    """How the pixels were made, where a user should know it (`Image.note`)."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DenoiseSummary:
+class FilesSummary:
     """What became of all files, in the order of the sources."""
 
     files: tuple[FileResult, ...]
@@ -55,6 +60,19 @@ class DenoiseSummary:
     def count(self, status: Literal["ok", "failed", "skipped"]) -> int:
         """Return how many files ended with ``status``."""
         return sum(file.status == status for file in self.files)
+
+    def notes(self) -> dict[str, int]:
+        """Return each note once, with the number of files that have it."""
+        return dict(Counter(file.note for file in self.files if file.note is not None))
+
+    def told(self, out: str) -> str:
+        """Return the counts as a sentence; ``out`` is the folder, as shown."""
+        parts = [f"{self.count('ok')} written to {out}"]
+        if skipped := self.count("skipped"):
+            parts.append(f"{skipped} there already and left alone (--overwrite replaces them)")
+        if failed := self.count("failed"):
+            parts.append(f"{failed} failed")
+        return ", ".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form: files, ok, failed, skipped."""
@@ -75,7 +93,7 @@ def denoise_files(
     format: str | None = None,
     overwrite: bool = False,
     on_progress: Callable[[FileResult], None] | None = None,
-) -> DenoiseSummary:
+) -> FilesSummary:
     """Denoise every source into ``out``, mirroring the tree; size, depth and metadata stay as they were.
 
     All output paths are planned and checked before the first file is read.
@@ -98,13 +116,37 @@ def denoise_files(
         RunError: the disk is full or read-only, so that no other file could succeed.
     """
     outputs = plan_outputs(sources, out, suffix=suffix, format=format)
+    convert = partial(_denoise_file, denoiser)
+    return convert_files(sources, outputs, convert, overwrite=overwrite, on_progress=on_progress)
+
+
+def convert_files(
+    sources: Sequence[SourceFile],
+    outputs: Sequence[Path],
+    convert: Callable[[Path, Path], str | None],
+    *,
+    overwrite: bool = False,
+    on_progress: Callable[[FileResult], None] | None = None,
+) -> FilesSummary:
+    """Make one output from each source; a file that fails is listed and the rest goes on.
+
+    Args:
+        sources: what is read.
+        outputs: what is written, of `plan_outputs`.
+        convert: called with the two paths; makes the folder, returns a note or None, raises what it cannot do.
+        overwrite: replace outputs that exist; otherwise those files are skipped.
+        on_progress: called after each file.
+
+    Raises:
+        RunError: the disk is full or read-only, so that no other file could succeed.
+    """
     results = []
     for source, output in zip(sources, outputs, strict=True):
-        result = _denoise_file(source.path, output, denoiser, overwrite)
+        result = _convert_file(source.path, output, convert, overwrite)
         results.append(result)
         if on_progress is not None:
             on_progress(result)
-    return DenoiseSummary(files=tuple(results))
+    return FilesSummary(files=tuple(results))
 
 
 def plan_outputs(
@@ -178,25 +220,21 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _denoise_file(source: Path, output: Path, denoiser: Denoiser, overwrite: bool) -> FileResult:
+def _convert_file(
+    source: Path, output: Path, convert: Callable[[Path, Path], str | None], overwrite: bool
+) -> FileResult:
     def result(status: Literal["ok", "failed", "skipped"], error: str | None = None) -> FileResult:
         seconds = round(time.perf_counter() - start, 3)
-        return FileResult(source=str(source), output=str(output), status=status, error=error, seconds=seconds)
+        return FileResult(
+            source=str(source), output=str(output), status=status, error=error, seconds=seconds, note=note
+        )
 
     start = time.perf_counter()
+    note = None
     if not overwrite and os.path.lexists(output):
         return result("skipped", f"{shown(output)}: exists; pass --overwrite to replace it")
     try:
-        image = read_image(source)
-        denoised = denoiser(to_float(image.pixels))
-        if denoised.shape != image.pixels.shape:
-            raise ValueError(f"the model returned {denoised.shape} for a picture of {image.pixels.shape}")
-        if not np.isfinite(denoised).all():
-            raise ValueError("the model returned NaN or infinite values")
-        pixels = from_float(denoised, image.pixels.dtype)
-        _keep_alpha(pixels, image)
-        output.parent.mkdir(parents=True, exist_ok=True)
-        write_image(output, Image(pixels=pixels, metadata=image.metadata, format=image.format))
+        note = convert(source, output)
     except (UserError, OSError, ValueError, RuntimeError, MemoryError) as error:
         # RuntimeError covers a GPU out of memory: the next picture may be smaller.
         if isinstance(error, OSError) and error.errno in _DISK_FULL:
@@ -204,6 +242,20 @@ def _denoise_file(source: Path, output: Path, denoiser: Denoiser, overwrite: boo
         line = " ".join(str(error).split()) or type(error).__name__
         return result("failed", line if isinstance(error, UserError) else f"{shown(source)}: {line}")
     return result("ok")
+
+
+def _denoise_file(denoiser: Denoiser, source: Path, output: Path) -> str | None:
+    image = read_image(source)
+    denoised = denoiser(to_float(image.pixels))
+    if denoised.shape != image.pixels.shape:
+        raise ValueError(f"the model returned {denoised.shape} for a picture of {image.pixels.shape}")
+    if not np.isfinite(denoised).all():
+        raise ValueError("the model returned NaN or infinite values")
+    pixels = from_float(denoised, image.pixels.dtype)
+    _keep_alpha(pixels, image)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_image(output, Image(pixels=pixels, metadata=image.metadata, format=image.format))
+    return image.note
 
 
 def _keep_alpha(pixels: np.ndarray, image: Image) -> None:

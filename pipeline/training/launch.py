@@ -78,8 +78,10 @@ def train(
 def _fit_here(config: TrainConfig, run_dir: Path, source: SourceSpec, card: dict[str, Any]) -> None:
     import torch
 
+    from pipeline.data.allocator import keep_freed_memory
     from pipeline.training.loop import local_rank, run_loop
 
+    keep_freed_memory()
     device = "cuda" if config.cluster.gpus_per_worker else "cpu"
     if config.cluster.threads:
         torch.set_num_threads(config.cluster.threads)

@@ -136,9 +136,11 @@ def train_worker(job: dict[str, Any]) -> None:
 
     from pipeline.cluster import check_packages
     from pipeline.config import check
+    from pipeline.data.allocator import keep_freed_memory
     from pipeline.data.feed import Feed
 
     check_packages()
+    keep_freed_memory()
     torch.set_num_threads(job["threads"])
     config = check(job["config"])
     context = ray.train.get_context()

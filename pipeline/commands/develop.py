@@ -1,0 +1,47 @@
+"""``unveil develop``: camera raws in, 16-bit pictures or plain DNGs out, without denoising."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.commands.options import Json
+
+
+def develop(
+    sources: Annotated[list[Path], typer.Argument(metavar="SRC...", help="Camera raw files, or folders of them.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where to write; the tree is mirrored there.")],
+    format: Annotated[
+        str, typer.Option(help="tiff or png (16 bits), jpeg; dng: the sensor's own numbers, uncompressed.")
+    ] = "tiff",
+    suffix: Annotated[str, typer.Option(help="Put between the stem and the suffix of every output.")] = "",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
+    json_output: Json = False,
+) -> None:
+    """Turn camera raws into the pictures that training and denoising see, or into DNGs that any converter reads.
+
+    Exit code 0: all done, 3: some files failed, 1: all failed.
+    """
+    from pipeline.console import console, print_json, progress
+    from pipeline.data.folders import scan
+    from pipeline.data.paths import shown
+    from pipeline.inference.develop import develop_files, only_raw, plan_developed
+
+    files = only_raw(scan(sources, exclude=[out]))
+    outputs = plan_developed(files, out, suffix=suffix, format=format)
+    with progress() as bar:
+        task = bar.add_task("develop", total=len(files))
+        summary = develop_files(files, outputs, overwrite=overwrite, on_progress=lambda _: bar.update(task, advance=1))
+    if json_output:
+        print_json(summary.to_dict())
+    else:
+        for result in summary.files:
+            if result.status == "failed":
+                console.print(f"failed: {result.error}", markup=False, style="red", soft_wrap=True)
+        console.print(summary.told(shown(out)), markup=False, soft_wrap=True)
+        for note, count in summary.notes().items():
+            console.print(f"{count} {'file' if count == 1 else 'files'}: {note}", markup=False, soft_wrap=True)
+    if failed := summary.count("failed"):
+        raise typer.Exit(1 if failed == len(files) else 3)

@@ -1,0 +1,79 @@
+"""Raw files to pictures, or to plain DNGs: what training and denoising see of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pipeline.data.folders import SourceFile
+from pipeline.data.images import read_image, replacing, write_image
+from pipeline.data.paths import shown
+from pipeline.errors import UserError
+from pipeline.inference.files import FileResult, FilesSummary, convert_files, plan_outputs
+from raw.files import RAW_SUFFIXES
+
+FORMATS = ("tiff", "png", "jpeg", "dng")
+"""Values of ``--format``."""
+
+
+def only_raw(sources: Sequence[SourceFile]) -> list[SourceFile]:
+    """Leave out what is not named as a raw file.
+
+    Raises:
+        UserError: nothing is left.
+    """
+    chosen = [source for source in sources if source.relative.suffix.lower() in RAW_SUFFIXES]
+    if not chosen:
+        raise UserError(f"{shown(sources[0].path)}: expected camera raw files (such as .dng, .nef, .cr2), found none")
+    return chosen
+
+
+def plan_developed(sources: Sequence[SourceFile], out: Path, *, suffix: str = "", format: str = "tiff") -> list[Path]:
+    """Return one output path a source, by the rules and errors of `plan_outputs`."""
+    if format not in FORMATS:
+        raise UserError(f"--format: expected one of {', '.join(FORMATS)}, found {format!r}")
+    if format != "dng":
+        return plan_outputs(sources, out, suffix=suffix, format=format)
+    # Planned as TIFF, so that a.nef and a.cr2 do not meet; then checked once more under its own name.
+    planned = [path.with_suffix(".dng") for path in plan_outputs(sources, out, suffix=suffix, format="tiff")]
+    inputs = {source.path.resolve() for source in sources}
+    for path in planned:
+        if path.resolve() in inputs:
+            raise UserError(f"{shown(path)}: expected an output that is no input, found an input; use another --out")
+    return planned
+
+
+def develop_files(
+    sources: Sequence[SourceFile],
+    outputs: Sequence[Path],
+    *,
+    overwrite: bool = False,
+    on_progress: Callable[[FileResult], None] | None = None,
+) -> FilesSummary:
+    """Develop every raw file into the picture, or the DNG, that its output is named for."""
+    return convert_files(sources, outputs, _develop_file, overwrite=overwrite, on_progress=on_progress)
+
+
+def _develop_file(source: Path, output: Path) -> str | None:
+    if output.suffix == ".dng":
+        return _write_dng(source, output)
+    image = read_image(source)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_image(output, image)
+    return image.note
+
+
+def _write_dng(source: Path, output: Path) -> str | None:
+    from raw.dng import dng_like
+    from raw.isolated import read_raw_isolated
+
+    raw = read_raw_isolated(source)
+    pixels = raw.mosaic if raw.mosaic is not None else raw.linear
+    if pixels is None:
+        raise UserError(
+            f"{shown(source)}: expected a mosaic or linear colours, found {'; '.join(raw.notes) or raw.kind}"
+        )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(output) as temporary:
+        dng_like(raw, pixels, temporary)
+    return "; ".join(raw.notes) or None
