@@ -182,6 +182,8 @@ def _opened(path: Path, max_pixels: int) -> "Iterator[rawpy.RawPy]":
         if str(error).startswith(f"{path}: "):
             raise
         reason = error.args[0] if error.args else type(error).__name__
+        if isinstance(reason, tuple):  # rawpy hands on the number and the text of an error of the system
+            reason = reason[-1]
         text = reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
         raise ValueError(f"{path}: not a readable raw file ({' '.join(text.split())})") from error
 

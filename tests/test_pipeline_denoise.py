@@ -15,6 +15,8 @@ from pipeline.errors import RunError, UserError
 from pipeline.inference import denoiser as denoisers
 from pipeline.inference.denoiser import adapt_channels, find_weights, load_denoiser
 from pipeline.inference.files import denoise_files
+from raw.dng import write_dng
+from raw.files import render_srgb
 
 
 def halve(image):
@@ -254,7 +256,7 @@ def test_the_exit_code_tells_all_some_and_none(tmp_path, fake_model, good, bad, 
     assert result.exit_code == code
     answer = json.loads(result.stdout)
     assert (answer["ok"], answer["failed"]) == (good, bad)
-    assert {"source", "output", "status", "error", "seconds"} == set(answer["files"][0])
+    assert {"source", "output", "status", "error", "seconds", "note"} == set(answer["files"][0])
 
 
 def test_without_json_stdout_stays_empty_and_stderr_names_the_bad_file(tmp_path, fake_model):
@@ -282,20 +284,40 @@ def test_the_output_folder_inside_the_source_is_not_denoised_again(tmp_path, fak
     assert tree(tmp_path / "in") == ["a.png", "out/a.png"]
 
 
-def test_a_raw_file_is_rendered_upright_and_written_as_16_bit_tiff(tmp_path, monkeypatch):
-    rendered = np.random.default_rng(0).integers(0, 65535, (6, 8, 3), dtype=np.uint16)
-    monkeypatch.setattr("raw.files.render_srgb", lambda _: rendered)
-    exif = Pillow.Exif()
-    exif[271], exif[274] = "Nikon", 6
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "a.NEF").write_bytes(exif.tobytes().removeprefix(b"Exif\0\0"))
+def raw_file(path, *, pattern="RGGB", shape=(48, 64), **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mosaic = np.random.default_rng(0).integers(0, 1023, shape, dtype=np.uint16)
+    write_dng(path, mosaic, pattern=pattern, white_level=1023, **options)
+
+
+def test_a_raw_file_is_rendered_upright_and_written_as_16_bit_tiff(tmp_path):
+    raw_file(tmp_path / "in" / "a.dng", flip=6, make="Nikon")
     denoise_files(scan([tmp_path / "in"]), same, tmp_path / "out")
     output = read_image(tmp_path / "out" / "a.tif")
-    assert np.array_equal(output.pixels, rendered)
+    assert output.pixels.shape == (64, 48, 3)
+    assert np.array_equal(output.pixels, render_srgb(tmp_path / "in" / "a.dng"))
     with Pillow.open(tmp_path / "out" / "a.tif") as picture:
         assert picture.getexif()[271] == "Nikon"
         # The rendering is upright; the tag would make a viewer turn it once more.
         assert 274 not in picture.getexif()
+
+
+def test_what_was_done_to_another_mosaic_is_told_once_for_all_and_for_each_file(tmp_path, fake_model):
+    for name in ("a.dng", "b.dng"):
+        raw_file(tmp_path / "in" / name, pattern=None)
+    raw_file(tmp_path / "in" / "c.dng", pattern=None, shape=(48, 64, 3))
+    raw_file(tmp_path / "in" / "d.dng")
+    arguments = (tmp_path / "in", "--model", "m", "--out", tmp_path / "out", "--overwrite")
+    notes = [file["note"] for file in json.loads(invoke(*arguments, "--json").stdout)["files"]]
+    assert [note and note.partition(":")[0] for note in notes] == [
+        "monochrome sensor",
+        "monochrome sensor",
+        "linear raw, demosaiced before it was written",
+        None,
+    ]
+    told = invoke(*arguments).stderr
+    assert told.count("2 files: monochrome sensor: developed by LibRaw and denoised as RGB") == 1
+    assert told.count("1 file: linear raw") == 1
 
 
 def test_a_raw_file_that_is_none_is_one_line(tmp_path):

@@ -2,6 +2,8 @@ import io
 import os
 import struct
 import threading
+import time
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -11,7 +13,10 @@ import pytest
 import tifffile
 from PIL import Image as Pillow
 
+from pipeline.data.exif import exif_from_tiff
+from pipeline.data.image_types import CodecError
 from pipeline.data.images import (
+    NOTES,
     Image,
     ImageError,
     Metadata,
@@ -22,6 +27,10 @@ from pipeline.data.images import (
     to_float,
     write_image,
 )
+from pipeline.data.reasons import reason
+from pipeline.data.tiff import decode_tiff
+from raw.child_process import ChildProcess
+from raw.dng import write_dng
 
 ICC = b"not a real profile, but kept as it is" * 20
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"/>'
@@ -275,6 +284,164 @@ def png_bomb(width, height):
     for kind, data in ((b"IHDR", header), (b"IDAT", zlib.compress(b"\0" * 100)), (b"IEND", b"")):
         body += struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
     return body
+
+
+def claim(data, name, width, height):
+    """The same file with another size in its header."""
+    data = bytearray(data)
+    if name.endswith(".png"):
+        data[16:24] = struct.pack(">II", width, height)
+        data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    elif name.endswith(".jpg"):
+        at = data.find(b"\xff\xc0")
+        data[at + 5 : at + 9] = struct.pack(">HH", height, width)
+    elif name.endswith(".bmp"):
+        data[18:26] = struct.pack("<II", width, height)
+    else:
+        (start,) = struct.unpack_from("<I", data, 4)
+        for tag, value in ((256, width), (257, height), (278, height)):
+            at = next(at for at in range(start + 2, len(data), 12) if data[at : at + 2] == struct.pack("<H", tag))
+            data[at + 2 : at + 12] = struct.pack("<HII", 4, 1, value)
+    return bytes(data)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.bmp", "a.tif", "lzw.tif"])
+def test_a_size_that_the_file_cannot_hold_is_refused_before_memory_is_taken(tmp_path, name):
+    options = {"compression": "tiff_lzw"} if name == "lzw.tif" else {}
+    Pillow.fromarray(noise((20, 30, 3), np.uint8)).save(tmp_path / name, **options)
+    whole = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(claim(whole, name, 30, 20))
+    assert read_image(tmp_path / name).pixels.shape == (20, 30, 3)
+    (tmp_path / name).write_bytes(claim(whole, name, 17_000, 17_000))
+    with pytest.raises(ImageError, match=r"expected a whole image, found \d+ bytes for 17000x17000 pixels"):
+        read_image(tmp_path / name)
+
+
+@pytest.mark.parametrize(("name", "options"), [("a.png", {}), ("a.tif", {"compression": "zlib"}), ("a.bmp", {})])
+def test_a_large_picture_of_one_colour_is_believed(tmp_path, name, options):
+    pixels = np.zeros((3000, 4000), np.uint8)
+    if name.endswith("tif"):
+        tifffile.imwrite(tmp_path / name, pixels, **options)
+    else:
+        Pillow.fromarray(pixels).save(tmp_path / name, **options)
+    assert read_image(tmp_path / name).pixels.shape == (3000, 4000, 1)
+
+
+def tiff_with(folder, tag, value, **options):
+    """A striped TIFF in which one entry of the directory is another number."""
+    tifffile.imwrite(folder / "a.tif", noise((64, 48, 3), np.uint8), rowsperstrip=16, metadata=None, **options)
+    with tifffile.TiffFile(folder / "a.tif", mode="r+") as file:
+        file.pages[0].tags[tag].overwrite(value)
+    return folder / "a.tif"
+
+
+@pytest.mark.parametrize(("tag", "values"), [(273, (8, 0, 8, 8)), (279, (2304, 0, 2304, 2304)), (273, (8, 8))])
+def test_missing_strips_are_not_read_as_black(tmp_path, tag, values):
+    path = tiff_with(tmp_path, tag, values, compression="zlib")
+    with pytest.raises(ImageError, match="expected 4 strips or tiles, found fewer"):
+        read_image(path)
+
+
+def test_directories_that_lead_back_into_themselves_end(tmp_path):
+    Pillow.fromarray(noise((6, 5, 3), np.uint8)).save(tmp_path / "a.tif")
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    (start,) = struct.unpack_from("<I", data, 4)
+    (count,) = struct.unpack_from("<H", data, start)
+    struct.pack_into("<I", data, start + 2 + 12 * count, start)
+    (tmp_path / "a.tif").write_bytes(data)
+    for reader in (read_header, read_image):
+        with pytest.raises(ImageError, match="found one without an end"):
+            reader(tmp_path / "a.tif")
+
+
+def test_values_that_share_their_bytes_do_not_add_up_to_the_square_of_the_file(tmp_path):
+    count, size = 4000, 2**20
+    entries = b"".join(struct.pack("<HHII", 1000 + index, 7, size, 0) for index in range(count))
+    exif = struct.pack("<HHII", 0x8769, 4, 1, 26)
+    block = b"II*\0" + struct.pack("<IH", 8, 1) + exif + bytes(4) + struct.pack("<H", count) + entries
+    tracemalloc.start()
+    assert exif_from_tiff(block.ljust(size, b"\0")) is None
+    assert tracemalloc.get_traced_memory()[1] < 2**26
+    tracemalloc.stop()
+
+
+def test_a_second_colour_profile_is_not_inflated(tmp_path):
+    pixels = noise((4, 4, 3), np.uint8)
+    write_image(tmp_path / "a.png", Image(pixels=pixels, metadata=Metadata(icc=ICC)))
+    whole = (tmp_path / "a.png").read_bytes()
+    body = b"ICC profile\0\0" + zlib.compress(bytes(2**25), 9)
+    bomb = struct.pack(">I", len(body)) + b"iCCP" + body + struct.pack(">I", zlib.crc32(b"iCCP" + body))
+    at = whole.index(b"IDAT") - 4
+    (tmp_path / "a.png").write_bytes(whole[:at] + bomb * 2000 + whole[at:])
+    start = time.process_time()
+    assert read_header(tmp_path / "a.png").channels == 3
+    assert read_image(tmp_path / "a.png").metadata.icc == ICC
+    assert time.process_time() - start < 5
+
+
+def test_a_tiff_is_decoded_in_the_child_as_it_is_here(tmp_path):
+    pixels = noise((20, 30, 4), np.uint16)
+    metadata = Metadata(exif=exif_block(), icc=ICC, xmp=XMP, dpi=(240.0, 120.0))
+    write_image(tmp_path / "a.tif", Image(pixels=pixels, metadata=metadata))
+    image = read_image(tmp_path / "a.tif")
+    here, found = decode_tiff((tmp_path / "a.tif").read_bytes(), 600)
+    assert np.array_equal(image.pixels, here)
+    assert image.metadata == found
+    assert image.metadata.icc == ICC
+
+
+CRASH = "import os\nfrom raw.serving import serve_files\ndef main(): serve_files(lambda task: os.abort())\n"
+BROKEN = "def main(): raise ImportError('no such library')\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (CRASH, r"expected a whole image, found a damaged one \(the decoder crashed \(SIGABRT\)\)$"),
+        (BROKEN, r"expected a decoder to read it with, found none \(.*no such library\)$"),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.tif", "a.dng"])
+def test_a_decoder_that_crashes_is_one_line_about_the_file(tmp_path, monkeypatch, name, body, told):
+    (tmp_path / "fragile.py").write_text(body)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    child = ChildProcess("fragile")
+    monkeypatch.setattr("raw.isolated.DECODER", child)
+    monkeypatch.setattr("pipeline.data.tiff_isolated.DECODER", child)
+    (tmp_path / name).write_bytes(b"II*\0" + bytes(60))
+    for reader in (read_image, read_header):
+        with pytest.raises(ImageError, match=f"^{tmp_path / name}: {told}"):
+            reader(tmp_path / name)
+
+
+def test_a_reason_is_in_words_not_in_code(tmp_path):
+    path = tmp_path / "a.tif"
+    damaged = "expected a whole image, found a damaged one"
+    for error in (TypeError("int() argument must be 'x'"), struct.error("unpack requires 4 bytes"), KeyError(3)):
+        assert reason(error, path) == damaged
+    assert reason(imagecodecs.DelayedImportError("lzw_decode"), path) == damaged
+    assert reason(tifffile.TiffFileError("corrupted strip cannot be reshaped from (4,)"), path).endswith("strip)")
+    assert reason(OSError("image file is truncated (9 bytes not processed)"), path).startswith(f"{damaged} (image")
+    assert reason(CodecError("expected x, found y"), path) == "expected x, found y"
+
+
+XTRANS = np.array(
+    [[int(color) for color in row] for row in ("110112", "112110", "201021", "112110", "110112", "021201")]
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "pattern", "channels"),
+    [("bayer", "RGGB", ()), ("xtrans", XTRANS.astype(np.uint8), ()), ("mono", None, ()), ("linear", None, (3,))],
+)
+def test_a_picture_from_a_raw_tells_what_its_mosaic_was(tmp_path, kind, pattern, channels):
+    write_dng(tmp_path / "a.dng", noise((48, 66, *channels), np.uint16), pattern=pattern, flip=5)
+    image = read_image(tmp_path / "a.dng")
+    assert image.note == NOTES.get(kind)
+    assert (image.note is None) == (kind == "bayer")
+    header = read_header(tmp_path / "a.dng")
+    assert (header.height, header.width, header.channels) == image.pixels.shape == (66, 48, 3)
+    assert header.bits == 16
 
 
 def test_a_header_beyond_the_limit_is_refused_by_its_numbers(tmp_path):

@@ -6,7 +6,10 @@ TIFF 6.0 (Adobe, 1992) section 2 and Exif 2.32 (CIPA DC-008) section 4.6. Only c
 from __future__ import annotations
 
 import struct
+from collections.abc import Collection
 from typing import NamedTuple
+
+import numpy as np
 
 EXIF_POINTER, GPS_POINTER, INTEROP_POINTER = 0x8769, 0x8825, 0xA005
 _ORIENTATION = 274
@@ -19,6 +22,8 @@ Everything else there describes the stored bytes and belongs to the file, not to
 _TYPE_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _WORD_SIZES = {3: 2, 8: 2, 4: 4, 9: 4, 11: 4, 13: 4, 5: 4, 10: 4, 12: 8}
 _MAX_ENTRIES = 4096
+_MAX_BYTES = 2**25
+"""Of all values of a directory: entries may share bytes, so that a small file could ask for its square."""
 
 
 class Entry(NamedTuple):
@@ -29,20 +34,22 @@ class Entry(NamedTuple):
     value: bytes
 
 
-def read_directory(block: bytes, offset: int | None = None) -> dict[int, Entry]:
+def read_directory(block: bytes, offset: int | None = None, *, tags: Collection[int] | None = None) -> dict[int, Entry]:
     r"""Read one directory of a TIFF structure.
 
     Args:
         block: starts with ``II*\0`` or ``MM\0*``.
         offset: where the directory starts; the main one if None.
+        tags: the entries to read; all if None.
 
     Raises:
-        ValueError: not a classic TIFF structure, or a value lies outside of it.
+        ValueError: not a classic TIFF structure, a value lies outside of it, or the values take over 32 MiB.
     """
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(block[:4])
     if order is None:
         raise ValueError("not a classic TIFF structure")
     entries: dict[int, Entry] = {}
+    room = _MAX_BYTES
     try:
         start: int = struct.unpack_from(order + "I", block, 4)[0] if offset is None else offset
         (length,) = struct.unpack_from(order + "H", block, start)
@@ -50,8 +57,11 @@ def read_directory(block: bytes, offset: int | None = None) -> dict[int, Entry]:
             at = start + 2 + 12 * index
             tag, kind, count = struct.unpack_from(order + "HHI", block, at)
             size = _TYPE_SIZES.get(kind, 0) * count
-            if size == 0:
+            if size == 0 or (tags is not None and tag not in tags):
                 continue
+            room -= size
+            if room < 0:
+                raise ValueError("the values are too large")
             place = at + 8 if size <= 4 else struct.unpack_from(order + "I", block, at + 8)[0]
             value = block[place : place + size]
             if len(value) != size:
@@ -115,7 +125,7 @@ def attach_exif(tiff: bytes, exif: bytes) -> bytes:
 
 
 def _picture_entries(block: bytes) -> tuple[dict[int, Entry], dict[int, dict[int, Entry]]]:
-    main = read_directory(block)
+    main = read_directory(block, tags={*DESCRIPTIVE_TAGS, EXIF_POINTER, GPS_POINTER})
     directories = {}
     for pointer in (EXIF_POINTER, GPS_POINTER):
         if pointer in main and len(main[pointer].value) == 4:
@@ -140,6 +150,4 @@ def _assemble(base: bytes, entries: dict[int, Entry], directories: dict[int, dic
 
 
 def _swapped(value: bytes, word: int) -> bytes:
-    if word == 1:
-        return value
-    return b"".join(value[at : at + word][::-1] for at in range(0, len(value), word))
+    return value if word == 1 else np.frombuffer(value, f"u{word}").byteswap().tobytes()

@@ -83,6 +83,9 @@ class Image:
     metadata: Metadata = field(default_factory=Metadata)
     """Exif, colour profile and the like; an orientation tag is kept and the pixels are not turned."""
 
+    note: str | None = None
+    """What a user should know about how the pixels were made, such as from an X-Trans mosaic; or None."""
+
     def __post_init__(self) -> None:
         if self.pixels.ndim != 3 or not 1 <= self.pixels.shape[2] <= 4 or 0 in self.pixels.shape:
             raise ValueError(f"pixels must be (H, W, C) with C in 1..4, got shape {self.pixels.shape}")
@@ -102,3 +105,19 @@ def check_pixels(height: int, width: int, max_pixels: int) -> None:
         raise CodecError(
             f"expected at most {max_pixels} pixels, found {width}x{height} = {height * width} in the header"
         )
+
+
+def check_bytes(height: int, width: int, size: int, needed: float) -> None:
+    """Refuse a picture whose file is too short for it, before memory for it is taken.
+
+    Args:
+        height: claimed by the header.
+        width: claimed by the header.
+        size: bytes of the file.
+        needed: bytes that the best compression of so many pixels leaves.
+
+    Raises:
+        CodecError: the file is shorter.
+    """
+    if needed > size + 64:
+        raise CodecError(f"expected a whole image, found {size} bytes for {width}x{height} pixels")

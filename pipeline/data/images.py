@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -21,7 +21,11 @@ from pipeline.data.image_types import ImageError as ImageError
 from pipeline.data.image_types import Metadata as Metadata
 from pipeline.data.image_types import Pixels as Pixels
 from pipeline.data.paths import shown
+from pipeline.data.reasons import reason, refusal
 from raw.files import RAW_SUFFIXES
+from raw.isolated import raw_size_isolated, render_srgb_isolated
+
+T = TypeVar("T")
 
 WRITABLE: dict[str, Format] = {
     ".png": "png",
@@ -34,6 +38,14 @@ WRITABLE: dict[str, Format] = {
 
 IMAGE_SUFFIXES: frozenset[str] = frozenset({*WRITABLE, ".jpe", ".bmp", ".webp", *RAW_SUFFIXES})
 """Suffixes (lower case, with the dot) of the files that are taken for pictures when a folder is scanned."""
+
+NOTES = {
+    "xtrans": "X-Trans mosaic: demosaiced by LibRaw and denoised as RGB",
+    "mono": "monochrome sensor: developed by LibRaw and denoised as RGB",
+    "linear": "linear raw, demosaiced before it was written: developed by LibRaw and denoised as RGB",
+    "other": "mosaic that is neither Bayer nor X-Trans: demosaiced by LibRaw and denoised as RGB",
+}
+"""What a user is told about raw files of these kinds; a Bayer mosaic needs no word."""
 
 _HEADER_BYTES = 1 << 16
 _SIGNATURES: tuple[tuple[bytes, Format], ...] = (
@@ -48,7 +60,7 @@ _SIGNATURES: tuple[tuple[bytes, Format], ...] = (
 
 
 def read_header(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Header:
-    """Read what a file claims to hold, without decoding a pixel (raw camera files excepted).
+    """Read what a file claims to hold, without decoding a pixel.
 
     Raises:
         ImageError: the file is missing, no image, damaged, or larger than ``max_pixels``.
@@ -57,16 +69,16 @@ def read_header(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Header:
     with _failures_named(path), _opened(path) as file:
         kind = _sniff(path, file)
         if kind == "raw":
-            height, width = _render(path).shape[:2]
+            height, width = _of_raw(raw_size_isolated, path, max_pixels)
             header = Header(height=height, width=width, channels=3, bits=16, format="raw")
         elif kind == "png":
             from pipeline.data.png import read_png_header
 
             header = read_png_header(file.read(_HEADER_BYTES))
         elif kind == "tiff":
-            from pipeline.data.tiff import read_tiff_header
+            from pipeline.data.tiff_isolated import read_tiff_header_isolated
 
-            header = read_tiff_header(file)
+            header = read_tiff_header_isolated(path, max_pixels)
         else:
             from pipeline.data.pillow import read_pillow_header
 
@@ -92,16 +104,17 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Image:
         max_pixels: larger pictures are refused before memory of that size is taken.
 
     Raises:
-        ImageError: the file is missing, no image, damaged, not finite, or too large.
+        ImageError: the file is missing, no image, damaged, not finite, or too large; or its decoder crashed or
+            took too long (raw and TIFF files are decoded in child processes).
     """
     path = Path(path)
     with _failures_named(path), _opened(path) as file:
         kind = _sniff(path, file)
-        metadata = Metadata()
+        metadata, note = Metadata(), None
         pixels: Pixels
         if kind == "raw":
-            pixels = _render(path)
-            check_pixels(pixels.shape[0], pixels.shape[1], max_pixels)
+            developed = _of_raw(render_srgb_isolated, path, max_pixels)
+            pixels, note = developed.pixels, NOTES.get(developed.kind)
             # The rendering is upright already. Most raw formats are TIFF structures, which carry Exif.
             metadata = Metadata(exif=exif_from_tiff(file.read(), upright=True))
         elif kind == "png":
@@ -109,9 +122,9 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Image:
 
             pixels, metadata = decode_png(file.read(), max_pixels)
         elif kind == "tiff":
-            from pipeline.data.tiff import decode_tiff
+            from pipeline.data.tiff_isolated import decode_tiff_isolated
 
-            pixels, metadata = decode_tiff(file.read(), max_pixels)
+            pixels, metadata = decode_tiff_isolated(path, max_pixels)
         else:
             from pipeline.data.pillow import decode_pillow
 
@@ -119,7 +132,7 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Image:
         if pixels.dtype == np.float32 and not np.isfinite(pixels).all():
             count = int(np.count_nonzero(~np.isfinite(pixels)))
             raise CodecError(f"expected finite values, found {count} NaN or infinite ones")
-        return Image(pixels=pixels, metadata=metadata, format=kind)
+        return Image(pixels=pixels, metadata=metadata, format=kind, note=note)
 
 
 def write_image(path: str | Path, image: Image) -> None:
@@ -144,12 +157,18 @@ def write_image(path: str | Path, image: Image) -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file through a temporary one in the same folder, flushed to the disk and renamed."""
+    """Write a file through `replacing`."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary name in the folder of ``path``; what is written there is flushed to the disk and renamed."""
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
+        yield temporary
+        with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
@@ -199,19 +218,19 @@ def _encode(kind: Format, image: Image) -> bytes:
     return encode_jpeg(shallow, replace(image.metadata, png_chunks=()))
 
 
-def _render(path: Path) -> Pixels:
-    from raw.files import render_srgb
-
-    rendered: Pixels = render_srgb(path)
-    return rendered
-
-
 def _opened(path: Path) -> BinaryIO:
     if path.is_dir():
         raise CodecError("expected an image file, found a folder")
     if path.exists() and not path.is_file():
         raise CodecError("expected an image file, found a device or a pipe")
     return path.open("rb")
+
+
+def _of_raw(read: Callable[..., T], path: Path, max_pixels: int) -> T:
+    try:
+        return read(path, max_pixels=max_pixels)
+    except ValueError as error:
+        raise refusal(error, path) from error
 
 
 def _sniff(path: Path, file: BinaryIO) -> Format:
@@ -243,17 +262,4 @@ def _failures_named(path: Path) -> Iterator[None]:
     except ImageError:
         raise
     except Exception as error:  # decoders of hostile bytes raise anything, SyntaxError included
-        raise ImageError(f"{shown(path)}: {_reason(error, path)}") from error
-
-
-def _reason(error: Exception, path: Path) -> str:
-    if isinstance(error, CodecError):
-        return str(error)
-    if isinstance(error, FileNotFoundError):
-        return "expected an image file, found nothing there"
-    if isinstance(error, OSError) and error.strerror:
-        return f"expected a readable file, found: {error.strerror}"
-    if isinstance(error, MemoryError):
-        return "expected a picture that fits into memory, found a larger one"
-    message = " ".join(str(error).removeprefix(f"{path}: ").split()) or type(error).__name__
-    return f"expected a whole image, found a damaged one ({message[:200]})"
+        raise ImageError(f"{shown(path)}: {reason(error, path)}") from error

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.data.image_types import CodecError, Format, Header, Metadata, Pixels, check_pixels
+from pipeline.data.image_types import CodecError, Format, Header, Metadata, Pixels, check_bytes, check_pixels
 
 JPEG_QUALITY = 95
 _EXIF_PREFIX = b"Exif\0\0"
@@ -25,6 +25,9 @@ _MODES = {
     "RGBA": "RGBA",
     "RGBX": "RGB",
 }
+_PIXELS_PER_BYTE = {"jpeg": 1024, "bmp": 1024}
+"""A block of a JPEG takes at least a bit; a WebP of one colour takes nothing, so it has no bound."""
+
 _CHANNELS = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
 
 
@@ -43,6 +46,9 @@ def decode_pillow(data: bytes, kind: Format, max_pixels: int) -> tuple[Pixels, M
     with _open(io.BytesIO(data), kind) as picture:
         header = _header(picture, kind)
         check_pixels(header.height, header.width, max_pixels)
+        if kind in _PIXELS_PER_BYTE:
+            needed = header.height * header.width / _PIXELS_PER_BYTE[kind]
+            check_bytes(header.height, header.width, len(data), needed)
         mode = _target_mode(picture)
         metadata = _metadata(picture)
         pixels = np.array(picture if picture.mode == mode else picture.convert(mode), dtype=np.uint8)
@@ -77,9 +83,15 @@ def _open(file: Any, kind: Format) -> Any:
         from PIL.BmpImagePlugin import BmpImageFile
 
         return BmpImageFile(file)
+    from PIL import Image
     from PIL.WebPImagePlugin import WebPImageFile
 
-    return WebPImageFile(file)
+    try:
+        return WebPImageFile(file)
+    except Image.DecompressionBombError as error:
+        # This one class checks Pillow's limit itself.
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        raise CodecError(f"expected at most {limit} pixels in a WebP, found more in the header") from error
 
 
 def _header(picture: Any, kind: Format) -> Header:

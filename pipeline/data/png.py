@@ -9,13 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.data.image_types import CodecError, Header, Metadata, Pixels, check_pixels
+from pipeline.data.image_types import CodecError, Header, Metadata, Pixels, check_bytes, check_pixels
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _KEPT_CHUNKS = (b"sRGB", b"gAMA", b"cHRM", b"cICP", b"mDCV", b"cLLI", b"tEXt", b"zTXt", b"iTXt", b"tIME")
 _XMP_PREFIX = b"XML:com.adobe.xmp\0\0\0\0\0"
 _MAX_PROFILE = 32 * 2**20
 _INCH = 0.0254
+_DEFLATE_RATIO = 1032
 _COLOUR_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
 
 
@@ -23,6 +24,7 @@ class _PngInfo(NamedTuple):
     header: Header
     metadata: Metadata
     animated: bool
+    row_bytes: int
 
 
 def read_png_header(data: bytes) -> Header:
@@ -39,7 +41,9 @@ def decode_png(data: bytes, max_pixels: int) -> tuple[Pixels, Metadata]:
     import imagecodecs
 
     info = _info(data)
-    check_pixels(info.header.height, info.header.width, max_pixels)
+    height, width = info.header.height, info.header.width
+    check_pixels(height, width, max_pixels)
+    check_bytes(height, width, len(data), height * info.row_bytes / _DEFLATE_RATIO)
     if info.animated:
         raise CodecError("expected one picture, found an animated PNG")
     pixels = np.asarray(imagecodecs.png_decode(data))
@@ -77,12 +81,13 @@ def _info(data: bytes) -> _PngInfo:
     xmp: bytes | None = None
     dpi: tuple[float, float] | None = None
     kept: list[tuple[bytes, bytes]] = []
-    channels, animated = _COLOUR_CHANNELS[colour], False
+    channels, animated, profiled = _COLOUR_CHANNELS[colour], False, False
     for kind, body in chunks:
         if kind == b"eXIf":
             exif = body
-        elif kind == b"iCCP":
-            icc = _profile(body)
+        elif kind == b"iCCP" and not profiled:
+            # One is allowed; each of ten thousand could be inflated a thousandfold.
+            profiled, icc = True, _profile(body)
         elif kind == b"iTXt" and body.startswith(_XMP_PREFIX):
             xmp = body[len(_XMP_PREFIX) :]
         elif kind == b"pHYs" and len(body) == 9:
@@ -97,7 +102,9 @@ def _info(data: bytes) -> _PngInfo:
     metadata = Metadata(exif=exif, icc=icc, xmp=xmp, dpi=dpi, png_chunks=tuple(kept))
     bits = 16 if depth == 16 else 8
     header = Header(height=height, width=width, channels=channels, bits=bits, format="png")
-    return _PngInfo(header, metadata, animated)
+    return _PngInfo(
+        header, metadata, animated, row_bytes=1 + width * (1 if colour == 3 else _COLOUR_CHANNELS[colour]) * depth // 8
+    )
 
 
 def _profile(body: bytes) -> bytes | None:

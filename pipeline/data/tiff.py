@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import math
 from typing import Any
 
 import numpy as np
 
 from pipeline.data.exif import attach_exif, exif_from_tiff
-from pipeline.data.image_types import CodecError, Header, Metadata, Pixels, check_pixels
+from pipeline.data.image_types import CodecError, Header, Metadata, Pixels, check_bytes, check_pixels
 
 _REDUCED, _MASK = 1, 4
 _MINISWHITE, _GREY, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
@@ -16,6 +17,10 @@ _READABLE = {_MINISWHITE: 1, _GREY: 1, _RGB: 3, _PALETTE: 3, _YCBCR: 3}
 _KINDS = {"u1": 8, "u2": 16, "f2": 32, "f4": 32, "f8": 32, "b1": 8}
 _XMP, _ICC = 700, 34675
 _CLASSIC_LIMIT = 2**32 - 2**20
+_MAX_DIRECTORIES = 1000
+
+_RATIOS = {1: 1, 5: 2560, 7: 3072, 8: 1032, 32773: 64, 32946: 1032}
+"""How many bytes a byte of the file can become: uncompressed, LZW, JPEG, deflate, PackBits; unknown of others."""
 
 
 def read_tiff_header(file: Any) -> Header:
@@ -41,6 +46,7 @@ def decode_tiff(data: bytes, max_pixels: int) -> tuple[Pixels, Metadata]:
         page = _picture(tiff)
         header = _header(page)
         check_pixels(header.height, header.width, max_pixels)
+        _check_segments(page, len(data))
         samples = np.asarray(page.asarray())
         if page.planarconfig == 2 and page.samplesperpixel > 1:
             samples = np.moveaxis(samples, 0, -1)
@@ -99,13 +105,24 @@ def encode_tiff(pixels: Pixels, metadata: Metadata) -> bytes:
 
 
 def _picture(tiff: Any) -> Any:
-    pages = [page for page in tiff.pages if not int(getattr(page, "subfiletype", 0)) & (_REDUCED | _MASK)]
+    pages: list[Any] = []
+    seen: set[int] = set()
+    # The directories are a linked list, which may lead back into itself.
+    for page in tiff.pages:
+        if page.offset in seen or len(seen) >= _MAX_DIRECTORIES:
+            raise CodecError("expected a list of pictures, found one without an end")
+        seen.add(page.offset)
+        if not int(getattr(page, "subfiletype", 0)) & (_REDUCED | _MASK):
+            pages.append(page)
     if len(pages) != 1:
         raise CodecError(f"expected one picture, found a TIFF with {len(pages)}; split it first")
     return pages[0]
 
 
 def _header(page: Any) -> Header:
+    numbers = (page.imagelength, page.imagewidth, page.samplesperpixel, page.bitspersample, page.imagedepth)
+    if not all(isinstance(number, int) for number in (*numbers, page.photometric, page.compression)):
+        raise CodecError("expected whole numbers in the header, found others")
     colours = _READABLE.get(int(page.photometric))
     if colours is None:
         name = getattr(page.photometric, "name", page.photometric)
@@ -113,7 +130,7 @@ def _header(page: Any) -> Header:
     kind = f"{page.dtype.kind}{page.dtype.itemsize}" if page.dtype is not None else "nothing"
     bits = page.bitspersample
     if kind not in _KINDS or (kind[0] == "u" and page.photometric != _PALETTE and bits != 8 * int(kind[1])):
-        raise CodecError(f"expected 8 or 16-bit or float samples, found {bits}-bit {page.dtype}")
+        raise CodecError(f"expected 8 or 16-bit or float samples, found {bits}-bit {page.dtype or 'ones of no kind'}")
     if page.imagedepth != 1:
         raise CodecError(f"expected a flat picture, found a volume of depth {page.imagedepth}")
     channels = 3 if page.photometric == _PALETTE else int(page.samplesperpixel)
@@ -121,6 +138,19 @@ def _header(page: Any) -> Header:
         raise CodecError(f"expected {colours} or {colours + 1} channels, found {channels}")
     depth = 8 if page.photometric == _PALETTE else _KINDS[kind]
     return Header(height=page.imagelength, width=page.imagewidth, channels=channels, bits=depth, format="tiff")
+
+
+def _check_segments(page: Any, size: int) -> None:
+    """Refuse what the file cannot hold, before memory for it is taken: missing parts would be read as black."""
+    count, side = math.prod(page.chunked), math.prod(page.chunks)
+    if len(page.dataoffsets) < count or 0 in page.dataoffsets[:count] or 0 in page.databytecounts[:count]:
+        raise CodecError(f"expected {count} strips or tiles, found fewer")
+    pixels = page.imagelength * page.imagewidth * page.samplesperpixel
+    if page.is_tiled and side > 4 * pixels + 2**22:
+        raise CodecError(f"expected tiles of the picture's size, found {page.tilewidth}x{page.tilelength}")
+    ratio = _RATIOS.get(int(page.compression))
+    if ratio is not None:
+        check_bytes(page.imagelength, page.imagewidth, size, pixels * page.bitspersample / 8 / ratio)
 
 
 def _expand_palette(indices: Pixels, colormap: Pixels) -> Pixels:
