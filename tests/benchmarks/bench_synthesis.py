@@ -23,6 +23,7 @@ from torch import Tensor
 
 from noise import CameraNoise, corrupt
 from noise.shot_read import NoiseLevel
+from pipeline.data.allocator import keep_freed_memory
 from raw.camera import Camera, sample_camera
 from raw.isp import process, unprocess
 
@@ -126,8 +127,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=31)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--default-allocator", action="store_true", help="do not keep freed memory, as our actors do")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if not options.default_allocator:
+        keep_freed_memory()
     rows = [row for side in SIDES for row in measure(side, options.rounds)]
     if options.json:
         print(json.dumps(rows, indent=1))
