@@ -289,6 +289,8 @@ def test_ctrl_c_leaves_whole_pairs_and_a_manifest_of_them(tmp_path, workers):
         write(tmp_path / "in" / f"{index:02}.png", (500, 500, 3), seed=index)
     out = tmp_path / "out"
     command = [sys.executable, "-m", "pipeline", "synth", tmp_path / "in", out, "--recipe", "camera", "--seed", "1"]
+    # Tests that run in the background of a shell ignore Ctrl-C, and so would their children.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [*map(str, command), "--workers", str(workers)],
         cwd=ROOT,
@@ -298,6 +300,7 @@ def test_ctrl_c_leaves_whole_pairs_and_a_manifest_of_them(tmp_path, workers):
         start_new_session=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
+    signal.signal(signal.SIGINT, before)
     try:
         deadline = time.monotonic() + 120
         while len(list((out / "clean").glob("*.png"))) < 4 and time.monotonic() < deadline:
