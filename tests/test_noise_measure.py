@@ -9,6 +9,7 @@ from scipy.ndimage import uniform_filter
 from skimage import data
 
 from noise.camera_noise import CameraNoise
+from noise.levels import LevelLine
 from noise.measure import estimate_noise
 from noise.recipe import corrupt
 
@@ -87,7 +88,7 @@ def test_white_noise_on_a_photograph_is_measured_within_ten_percent(name, sigma)
 @pytest.mark.parametrize("seed", [0, 3])
 def test_camera_noise_on_a_photograph_is_measured_within_fifteen_percent(seed):
     clean = torch.from_numpy(data.chelsea()).permute(2, 0, 1).contiguous()
-    recipe = CameraNoise(shot=(0.004, 0.012))
+    recipe = CameraNoise(levels=LevelLine(shot=(0.004, 0.012)))
     made = corrupt(clean, recipe, torch.Generator().manual_seed(seed))
     sigma = 255 * (made.noisy - made.clean).std(dim=(1, 2)).mean().item()
     estimate = estimate_noise(made.noisy.permute(1, 2, 0).numpy())
@@ -118,6 +119,37 @@ def test_bright_areas_of_texture_alone_do_not_count_in_full():
     # Half of the groups have variance 50^2; each may count for GROUP_RANGE = 4 times 4^2 at most.
     assert 3.5 < estimate.sigma[0] < 4 * np.sqrt((1 + 4) / 2) * 1.1
     assert not estimate.reliable
+
+
+def test_white_noise_gets_the_line_of_the_wavelet_fit():
+    # Variance 4e-4 x + 1e-4, a line in the level.
+    clean = 0.1 + 0.7 * np.broadcast_to(np.arange(SIZE) / SIZE, (SIZE, SIZE))[..., None]
+    noisy = clean + np.sqrt(4e-4 * clean + 1e-4) * white((SIZE, SIZE, 1), 255, 12)
+    (line,) = estimate_noise(noisy).lines
+    assert line.method == "single image"
+    # One seed: 95 % intervals, with half of their width to spare.
+    for (low, high), truth in ((line.shot_interval, 4e-4), (line.read_interval, 1e-4)):
+        assert low - (high - low) / 2 < truth < high + (high - low) / 2
+    assert line.variance(0.5) == pytest.approx(3e-4, rel=0.1)
+
+
+def test_correlated_noise_gets_a_curve_from_flat_patches():
+    clean = 0.1 + 0.7 * np.broadcast_to(np.arange(4 * SIZE) / (4 * SIZE), (SIZE, 4 * SIZE))[..., None]
+    deviation = np.sqrt(4e-4 * clean + 1e-4)
+    correlated = 2 * uniform_filter(white((SIZE, 4 * SIZE, 1), 255, 13), (2, 2, 1))  # of unit variance
+    (line,) = estimate_noise(clean + deviation * correlated).lines
+    assert line.method == "flat patches"
+    level, variance, weight = np.array(line.curve).T
+    assert level.min() < 0.2
+    assert level.max() > 0.7
+    # Each point is known to 1 / sqrt(weight); the choice of flat patches adds 5 %.
+    np.testing.assert_allclose(variance, 4e-4 * level + 1e-4, rtol=0.05 + 5 / np.sqrt(weight.min()))
+    assert line.shot_interval[0] < 4e-4 < 1.2 * line.shot_interval[1]
+
+
+def test_a_finer_step_tells_fainter_noise():
+    faint = slope() + white((SIZE, SIZE, 3), 0.1, 14)
+    np.testing.assert_allclose(estimate_noise(faint, step=1 / 65535).sigma, 0.1, rtol=0.05)
 
 
 def test_a_constant_image_has_no_noise():

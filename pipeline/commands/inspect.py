@@ -3,29 +3,57 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pipeline.commands.options import Json
 
-_LISTED = 40
+if TYPE_CHECKING:
+    from pipeline.data.folders import SourceFile
 
 
 def inspect(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Pictures, or folders of them.")],
-    limit: Annotated[int, typer.Option(help="Measure the noise of at most this many pictures, evenly spaced.")] = 40,
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Pictures and raw files, or folders of them.")],
+    limit: Annotated[int, typer.Option(help="Measure the noise of at most this many files, evenly spaced.")] = 40,
+    picture: Annotated[
+        Path | None, typer.Option(help="Draw the noise curves of the first nine measured files into this PNG.")
+    ] = None,
+    save_levels: Annotated[
+        Path | None,
+        typer.Option(help="Fit noise levels to the raw files of one camera and save them here, for synth --levels."),
+    ] = None,
+    flat_pair: Annotated[
+        bool, typer.Option("--flat-pair", help="PATH... are two files of one even field (or four, six, ... files).")
+    ] = False,
     json_output: Json = False,
 ) -> None:
-    """Tell size, depth and format of each picture, estimate its noise, and suggest a training.
+    """Tell what each file is, measure its noise, and suggest a training.
+
+    For each channel the noise line, variance = shot * level + read, with 95 % intervals: of a raw file in units of
+    its range, black 0 and white 1. What the data cannot tell is left out, and the interval says how much it can be.
 
     Exit code 3: some files cannot be read, 1: none can.
     """
-    from pipeline.console import print_json, progress
     from pipeline.data.folders import scan
+    from pipeline.errors import UserError
+
+    if picture is not None and picture.suffix.lower() != ".png":
+        raise UserError(f"--picture: expected a name ending in .png, found {picture.name!r}")
+    if flat_pair:
+        if save_levels is not None:
+            raise UserError("--save-levels: expected without --flat-pair, found both")
+        _flat_pair(paths, picture, json_output=json_output)
+        return
+    _survey(scan(paths), limit, picture, save_levels, json_output=json_output)
+
+
+def _survey(
+    files: list[SourceFile], limit: int, picture: Path | None, save_levels: Path | None, *, json_output: bool
+) -> None:
+    from pipeline.console import console, print_json, progress
     from pipeline.evaluation.survey import survey
 
-    files = scan(paths)
     with progress() as bar:
         task = bar.add_task("inspect", total=len(files))
         result = survey(files, limit=limit, on_progress=lambda: bar.update(task, advance=1))
@@ -33,54 +61,59 @@ def inspect(
         print_json(result)
     else:
         _tell(result)
+    if picture is not None:
+        _draw(result["files"], picture)
+    if save_levels is not None:
+        from pipeline.evaluation.save_levels import save_levels_of
+
+        console.print(save_levels_of(result["files"], save_levels), soft_wrap=True, markup=False)
     if result["failed"]:
         raise typer.Exit(1 if result["failed"] == len(files) else 3)
 
 
-def _tell(result: dict[str, Any]) -> None:
-    from collections import Counter
+def _flat_pair(paths: list[Path], picture: Path | None, *, json_output: bool) -> None:
+    from pipeline.console import console, print_json
+    from pipeline.evaluation.flat_pair import flat_pairs
+    from pipeline.evaluation.survey_text import channel_lines
 
-    from rich.table import Table
-    from rich.text import Text
+    result = flat_pairs(paths)
+    if json_output:
+        print_json(result)
+    else:
+        for line in (*channel_lines(result["noise"]), *(f"  note: {note}" for note in result["notes"])):
+            console.print(line, markup=False)
+    if picture is not None:
+        _draw([result], picture)
 
+
+def _draw(rows: list[dict[str, Any]], picture: Path) -> None:
     from pipeline.console import console
     from pipeline.data.paths import shown
+    from pipeline.evaluation.noise_picture import draw_noise
 
-    kinds = Counter(
-        f"{row['width']}x{row['height']}, {row['channels']} channel{'s' * (row['channels'] > 1)} "
-        f"of {row['bits']} bits, {row['format']}"
-        for row in result["files"]
-        if not row["error"]
-    )
-    for kind, count in kinds.most_common(8):
-        console.print(f"{count} x {kind}", markup=False)
-    if len(kinds) > 8:
-        console.print(f"and {len(kinds) - 8} other kinds")
-    table = Table()
-    table.add_column("file", overflow="fold")
-    for column in ("size", "channels", "bits", "format"):
-        table.add_column(column)
-    table.add_column("noise sigma (of 255)", justify="right")
-    for row in result["files"]:
-        if row["noise"] is None and not row["error"] and len(result["files"]) > _LISTED:
-            continue
-        name = Text(shown(Path(row["path"]).name))
-        if row["error"]:
-            table.add_row(name, Text(row["error"].removeprefix(f"{row['path']}: "), style="red"))
-            continue
-        noise = row["noise"]
-        sigma = " ".join(f"{value:.1f}" for value in noise["sigma"]) if noise else ""
-        size = f"{row['width']}x{row['height']}"
-        table.add_row(name, size, str(row["channels"]), str(row["bits"]), row["format"], sigma)
-    console.print(table)
-    pooled = result["pooled"]
-    if pooled:
-        console.print(
-            f"{pooled['measured']} measured, {pooled['reliable']} with enough flat areas: median noise sigma "
-            f"{pooled['sigma']:.1f} of 255, correlation of neighbouring pixels {pooled['correlation']:.2f}",
-            soft_wrap=True,
-        )
-        console.print(
-            f"suggested: method.pd_stride={pooled['pd_stride']}, mask ratio {pooled['mask_ratio']:.2f}",
-            style="bold",
-        )
+    count = draw_noise(rows, picture)
+    text = f"noise curves of {count} files: {shown(picture)}" if count else "no noise curve to draw"
+    console.print(text, markup=False, soft_wrap=True)
+
+
+def _tell(result: dict[str, Any]) -> None:
+    from pipeline.console import console
+    from pipeline.evaluation.survey_text import DETAILED, details, kinds, pooled_lines, reason, table_of_files
+
+    rows = result["files"]
+    if len(rows) <= DETAILED:
+        for row in rows:
+            if row["error"]:
+                console.print(f"{Path(row['path']).name!r}: {reason(row)}", style="red", markup=False, soft_wrap=True)
+            else:
+                for line in details(row):
+                    console.print(line, markup=False, soft_wrap=True)
+    else:
+        for line in kinds(rows):
+            console.print(line, markup=False)
+        console.print(table_of_files(rows))
+    if result["pooled"]:
+        *facts, suggestion = pooled_lines(result["pooled"])
+        for line in facts:
+            console.print(line, soft_wrap=True)
+        console.print(suggestion, style="bold")

@@ -1,6 +1,6 @@
 """The pictures of docs/camera-noise.md: the stages of the camera, and noise before and after it.
 
-    .venv/bin/python tests/benchmarks/pictures_camera.py docs/pictures
+.venv/bin/python tests/benchmarks/pictures_camera.py docs/pictures
 """
 
 from __future__ import annotations
