@@ -117,14 +117,17 @@ def decibel(error: NDArray[np.float64] | float) -> float:
     return float(np.mean(-10 * np.log10(error)))
 
 
-def measured(made: NoiseRecipe, images: Sequence[Image], seed: int) -> list[float]:
-    """PSNR of every picture, noise after noise from one seed each."""
+def measured(made: NoiseRecipe, images: Sequence[Image], seed: int, *, of_source: bool = False) -> list[float]:
+    """PSNR of every picture, noise after noise from one seed each.
+
+    With ``of_source`` that of the clean partner against the picture put in, which a camera re-grades.
+    """
     values = []
     for index, image in enumerate(images):
         tensor = torch.from_numpy(image.transpose(2, 0, 1).copy())
         pair = corrupt(tensor, made, torch.Generator().manual_seed(seed * len(images) + index))
         noisy, clean = (from_float(part.numpy().transpose(1, 2, 0), np.uint8) for part in (pair.noisy, pair.clean))
-        values.append(psnr_rgb_u8(noisy, clean))
+        values.append(psnr_rgb_u8(clean, image) if of_source else psnr_rgb_u8(noisy, clean))
     return values
 
 
@@ -185,6 +188,10 @@ def main() -> None:
         values = [value for seed in range(options.camera_seeds) for value in measured(made, images, seed)]
         low, middle, high = np.quantile(values, [0.1, 0.5, 0.9])
         print(f"| {name} | {len(values)} | {np.mean(values):.2f} | {low:.1f} | {middle:.1f} | {high:.1f} |")
+    graded = [
+        value for seed in range(options.camera_seeds) for value in measured(CameraNoise(), images, seed, of_source=True)
+    ]
+    print(f"\nclean partner of isp against the picture put in: {np.mean(graded):.2f} dB, sd {np.std(graded):.2f}")
 
 
 if __name__ == "__main__":
