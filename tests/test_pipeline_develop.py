@@ -54,6 +54,22 @@ def test_pictures_are_what_denoising_reads(unveil, raws: Path, tmp_path: Path) -
     np.testing.assert_array_equal(written.pixels, read_image(raws / "sub" / "b.dng").pixels)
 
 
+def test_our_own_converter_gives_nearly_the_picture_of_libraw(unveil, raws: Path, tmp_path: Path) -> None:
+    flat = np.full((64, 96), 64, dtype=np.uint16)
+    for (row, column), gain in {(0, 0): 1.0, (0, 1): 1.5, (1, 0): 2.0, (1, 1): 1.0}.items():  # GBRG
+        flat[row::2, column::2] = round(64 + 0.3 * 959 / gain)
+    write_dng(
+        raws / "a.dng", flat, pattern="GBRG", black_levels=(64,) * 4, white_level=1023, white_balance=(2.0, 1.0, 1.5)
+    )
+    for converter in ("libraw", "unveil"):
+        arguments = ("--out", tmp_path / converter, "--converter", converter)
+        assert unveil("develop", raws / "a.dng", *arguments)[0] == 0
+    theirs, ours = (read_image(tmp_path / name / "a.tif").pixels.astype(float) for name in ("libraw", "unveil"))
+    assert ours.shape == theirs.shape
+    # One raw step is 1/959 of white, times the gain of 2 and the curve's slope of about 1.
+    np.testing.assert_allclose(ours[8:-8, 8:-8], theirs[8:-8, 8:-8], atol=65535 * 2 / 959)
+
+
 def test_outputs_that_exist_are_left_alone_unless_asked(unveil, raws: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert unveil("develop", raws, "--out", out, "--format", "png")[0] == 0
@@ -89,6 +105,7 @@ def test_a_broken_raw_is_named_and_the_rest_is_done(unveil, raws: Path, tmp_path
     ("arguments", "message"),
     [
         (("--format", "gif"), "--format: expected one of tiff, png, jpeg, dng, found 'gif'"),
+        (("--converter", "dcraw"), "--converter: expected one of libraw, unveil, found 'dcraw'"),
         (("--suffix", "a/b"), "--suffix: expected text without a path separator"),
     ],
 )

@@ -16,6 +16,9 @@ def develop(
     format: Annotated[
         str, typer.Option(help="tiff or png (16 bits), jpeg; dng: the sensor's own numbers, uncompressed.")
     ] = "tiff",
+    converter: Annotated[
+        str, typer.Option(help="libraw, or unveil: Malvar's demosaicing, as synthetic noise is developed.")
+    ] = "libraw",
     suffix: Annotated[str, typer.Option(help="Put between the stem and the suffix of every output.")] = "",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
     json_output: Json = False,
@@ -33,7 +36,9 @@ def develop(
     outputs = plan_developed(files, out, suffix=suffix, format=format)
     with progress() as bar:
         task = bar.add_task("develop", total=len(files))
-        summary = develop_files(files, outputs, overwrite=overwrite, on_progress=lambda _: bar.update(task, advance=1))
+        summary = develop_files(
+            files, outputs, converter=converter, overwrite=overwrite, on_progress=lambda _: bar.update(task, advance=1)
+        )
     if json_output:
         print_json(summary.to_dict())
     else:

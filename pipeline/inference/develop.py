@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from pipeline.data.folders import SourceFile
-from pipeline.data.images import read_image, replacing, write_image
+from pipeline.data.images import Image, Metadata, from_float, read_image, replacing, write_image
 from pipeline.data.paths import shown
 from pipeline.errors import UserError
 from pipeline.inference.files import FileResult, FilesSummary, convert_files, plan_outputs
@@ -14,6 +17,9 @@ from raw.files import RAW_SUFFIXES
 
 FORMATS = ("tiff", "png", "jpeg", "dng")
 """Values of ``--format``."""
+
+CONVERTERS = ("libraw", "unveil")
+"""Values of ``--converter``."""
 
 
 def only_raw(sources: Sequence[SourceFile]) -> list[SourceFile]:
@@ -47,20 +53,46 @@ def develop_files(
     sources: Sequence[SourceFile],
     outputs: Sequence[Path],
     *,
+    converter: str = "libraw",
     overwrite: bool = False,
     on_progress: Callable[[FileResult], None] | None = None,
 ) -> FilesSummary:
-    """Develop every raw file into the picture, or the DNG, that its output is named for."""
-    return convert_files(sources, outputs, _develop_file, overwrite=overwrite, on_progress=on_progress)
+    """Develop every raw file into the picture, or the DNG, that its output is named for.
+
+    Args:
+        sources: raw files.
+        outputs: of `plan_developed`.
+        converter: ``libraw``, as training and denoising read raws, or ``unveil``, as synthetic noise is developed.
+        overwrite: replace outputs that exist; otherwise those files are skipped.
+        on_progress: called after each file.
+
+    Raises:
+        UserError: no such converter.
+    """
+    if converter not in CONVERTERS:
+        raise UserError(f"--converter: expected one of {', '.join(CONVERTERS)}, found {converter!r}")
+    convert = partial(_develop_file, converter)
+    return convert_files(sources, outputs, convert, overwrite=overwrite, on_progress=on_progress)
 
 
-def _develop_file(source: Path, output: Path) -> str | None:
+def _develop_file(converter: str, source: Path, output: Path) -> str | None:
     if output.suffix == ".dng":
         return _write_dng(source, output)
-    image = read_image(source)
+    image = read_image(source) if converter == "libraw" else _developed_here(source)
     output.parent.mkdir(parents=True, exist_ok=True)
     write_image(output, image)
     return image.note
+
+
+def _developed_here(source: Path) -> Image:
+    from pipeline.data.exif import exif_from_tiff
+    from raw.develop import develop
+    from raw.isolated import read_raw_isolated
+
+    raw = read_raw_isolated(source)
+    pixels = from_float(develop(raw), np.uint16)
+    metadata = Metadata(exif=exif_from_tiff(source.read_bytes(), upright=True))
+    return Image(pixels=pixels, metadata=metadata, format="raw", note="; ".join(raw.notes) or None)
 
 
 def _write_dng(source: Path, output: Path) -> str | None:
