@@ -30,6 +30,7 @@ def denoise(
     Exit code 0: all done, 3: some files failed, 1: all failed.
     """
     from pipeline.console import print_json
+    from pipeline.data.allocator import keep_freed_memory
     from pipeline.data.folders import scan
     from pipeline.inference.denoiser import load_denoiser
     from pipeline.inference.files import plan_outputs
@@ -37,6 +38,7 @@ def denoise(
     files = scan(sources, exclude=_earlier_outputs(sources, out, suffix))
     # Before the model is loaded: a mistake in the paths should not cost the wait.
     plan_outputs(files, out, suffix=suffix, format=format)
+    keep_freed_memory()
     denoiser = load_denoiser(model, device)
     summary = _run(files, denoiser, out, suffix=suffix, format=format, overwrite=overwrite)
     if json_output:
