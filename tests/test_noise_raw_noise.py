@@ -12,19 +12,10 @@ from noise.raw_planes import code_steps, raw_planes
 from raw.cfa import CFA_PATTERNS
 from raw.files import RAW_SUFFIXES, read_raw
 from raw.raw_file import RawFile
+from tests.xtrans import XTRANS
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "raw"
 SHOT, READ = 2e-3, 2e-5
-# fmt: off
-XTRANS = np.array([
-    [0, 2, 1, 2, 0, 1],
-    [1, 1, 0, 1, 1, 2],
-    [1, 1, 2, 1, 1, 0],
-    [2, 0, 1, 0, 2, 1],
-    [1, 1, 2, 1, 1, 0],
-    [1, 1, 0, 1, 1, 2],
-], dtype=np.uint8)
-# fmt: on
 
 
 def sensor(clean, seed=0, *, white=4095, black=(128.0, 128.0, 128.0, 128.0), shot=SHOT, read=READ):

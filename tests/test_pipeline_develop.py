@@ -97,6 +97,7 @@ def test_a_broken_raw_is_named_and_the_rest_is_done(unveil, raws: Path, tmp_path
     assert (code, result["ok"], result["failed"]) == (3, 2, 1)
     (failed,) = (file for file in result["files"] if file["status"] == "failed")
     assert failed["error"].startswith(f"{raws / 'cut.dng'}: ")
+    assert failed["error"].count("cut.dng") == 1
     assert not (tmp_path / "out" / "cut.dng").exists()
     assert not list((tmp_path / "out").rglob("*.tmp"))
 

@@ -14,6 +14,7 @@ from raw.dng import write_dng
 from raw.files import read_raw, render_srgb
 from raw.raw_file import RawFile
 from raw.rendering import Rendering
+from tests.xtrans import XTRANS
 
 SHARED = Path(__file__).parents[2] / "shared"
 ORACLE = Path(__file__).parent / "oracles" / "libraw_half_linear_s40.npz"
@@ -22,16 +23,6 @@ NAMES = ("canon_eos_d30", "canon_g2_0304", "canon_kissx4_bayer14", "canon_s40_01
 # LibRaw rounds its result and the D30's black levels, which differ by colour, to integers.
 TOLERANCE = dict.fromkeys(NAMES, 1e-4) | {"canon_eos_d30": 3.2e-4}
 MATRIX = np.array([[1.5, -0.4, -0.1], [-0.1, 1.4, -0.3], [0.05, -0.45, 1.4]])
-# fmt: off
-XTRANS = np.array([
-    [0, 2, 1, 2, 0, 1],
-    [1, 1, 0, 1, 1, 2],
-    [1, 1, 2, 1, 1, 0],
-    [2, 0, 1, 0, 2, 1],
-    [1, 1, 2, 1, 1, 0],
-    [1, 1, 0, 1, 1, 2],
-], dtype=np.uint8)
-# fmt: on
 
 
 def raw_of(arrays, prefix=""):

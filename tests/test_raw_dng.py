@@ -12,20 +12,11 @@ from raw.cfa import CFA_PATTERNS
 from raw.dng import dng_like, write_dng
 from raw.files import RAW_SUFFIXES, read_raw
 from raw.raw_file import Shot
+from tests.xtrans import XTRANS
 
 SHARED_RAW = Path(__file__).parents[2] / "shared" / "data" / "raw"
 REAL = sorted(path.name for path in SHARED_RAW.glob("*") if path.suffix in RAW_SUFFIXES) or ["none"]
 MATRIX = np.array([[1.5, -0.4, -0.1], [-0.1, 1.4, -0.3], [0.05, -0.45, 1.4]])
-# fmt: off
-XTRANS = np.array([
-    [0, 2, 1, 2, 0, 1],
-    [1, 1, 0, 1, 1, 2],
-    [1, 1, 2, 1, 1, 0],
-    [2, 0, 1, 0, 2, 1],
-    [1, 1, 2, 1, 1, 0],
-    [1, 1, 0, 1, 1, 2],
-], dtype=np.uint8)
-# fmt: on
 
 
 def pixels(*shape, low=0, high=16384):

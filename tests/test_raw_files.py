@@ -11,21 +11,12 @@ from raw import dng
 from raw.dng import dng_like
 from raw.files import RAW_SUFFIXES, _gains, raw_size, read_raw, render_srgb
 from raw.tiff_writer import Field
+from tests.xtrans import XTRANS
 
 SHARED = Path(__file__).parents[2] / "shared"
 # Codes of TIFF tag types.
 BYTE, ASCII, SHORT, LONG, RATIONAL, SRATIONAL, DOUBLE = 1, 2, 3, 4, 5, 10, 12
 BAYER = np.array([[0, 1], [1, 2]])
-# fmt: off
-XTRANS = np.array([
-    [0, 2, 1, 2, 0, 1],
-    [1, 1, 0, 1, 1, 2],
-    [1, 1, 2, 1, 1, 0],
-    [2, 0, 1, 0, 2, 1],
-    [1, 1, 2, 1, 1, 0],
-    [1, 1, 0, 1, 1, 2],
-])
-# fmt: on
 
 
 def write_dng(

@@ -87,6 +87,5 @@ def _tell(summary: FilesSummary, out: Path) -> None:
     from pipeline.console import console
     from pipeline.data.paths import shown
 
-    console.print(summary.told(shown(out)), markup=False, soft_wrap=True)
-    for note, count in summary.notes().items():
-        console.print(f"{count} {'file' if count == 1 else 'files'}: {note}", markup=False, soft_wrap=True)
+    for line in summary.told(shown(out)):
+        console.print(line, markup=False, soft_wrap=True)

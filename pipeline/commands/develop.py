@@ -30,10 +30,11 @@ def develop(
     from pipeline.console import console, print_json, progress
     from pipeline.data.folders import scan
     from pipeline.data.paths import shown
-    from pipeline.inference.develop import develop_files, only_raw, plan_developed
+    from pipeline.inference.develop import FORMATS, develop_files, only_raw
+    from pipeline.inference.files import plan_outputs
 
     files = only_raw(scan(sources, exclude=[out]))
-    outputs = plan_developed(files, out, suffix=suffix, format=format)
+    outputs = plan_outputs(files, out, suffix=suffix, format=format, formats=FORMATS)
     with progress() as bar:
         task = bar.add_task("develop", total=len(files))
         summary = develop_files(
@@ -45,8 +46,7 @@ def develop(
         for result in summary.files:
             if result.status == "failed":
                 console.print(f"failed: {result.error}", markup=False, style="red", soft_wrap=True)
-        console.print(summary.told(shown(out)), markup=False, soft_wrap=True)
-        for note, count in summary.notes().items():
-            console.print(f"{count} {'file' if count == 1 else 'files'}: {note}", markup=False, soft_wrap=True)
+        for line in summary.told(shown(out)):
+            console.print(line, markup=False, soft_wrap=True)
     if failed := summary.count("failed"):
         raise typer.Exit(1 if failed == len(files) else 3)

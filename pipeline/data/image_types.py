@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import UserError
+
+S = TypeVar("S", bound=np.generic)
 
 Pixels = NDArray[Any]
 """(H, W, C), C in 1..4, of dtype uint8, uint16 or float32."""
@@ -121,3 +123,8 @@ def check_bytes(height: int, width: int, size: int, needed: float) -> None:
     """
     if needed > size + 64:
         raise CodecError(f"expected a whole image, found {size} bytes for {width}x{height} pixels")
+
+
+def without_alpha(pixels: NDArray[S]) -> NDArray[S]:
+    """Leave out the alpha of (H, W, C), which is the last of 2 or 4 channels."""
+    return pixels[..., :-1] if pixels.shape[2] in (2, 4) else pixels

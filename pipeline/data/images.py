@@ -20,10 +20,12 @@ from pipeline.data.image_types import Image as Image
 from pipeline.data.image_types import ImageError as ImageError
 from pipeline.data.image_types import Metadata as Metadata
 from pipeline.data.image_types import Pixels as Pixels
+from pipeline.data.image_types import without_alpha as without_alpha
 from pipeline.data.paths import shown
 from pipeline.data.reasons import reason, refusal
 from raw.files import RAW_SUFFIXES
-from raw.isolated import raw_size_isolated, render_srgb_isolated
+from raw.isolated import raw_size_isolated, read_raw_isolated, render_srgb_isolated
+from raw.raw_file import RawFile
 
 T = TypeVar("T")
 
@@ -115,8 +117,7 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Image:
         if kind == "raw":
             developed = _of_raw(render_srgb_isolated, path, max_pixels)
             pixels, note = developed.pixels, NOTES.get(developed.kind)
-            # The rendering is upright already. Most raw formats are TIFF structures, which carry Exif.
-            metadata = Metadata(exif=exif_from_tiff(file.read(), upright=True))
+            metadata = metadata_of_raw(file.read())
         elif kind == "png":
             from pipeline.data.png import decode_png
 
@@ -133,6 +134,22 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Image:
             count = int(np.count_nonzero(~np.isfinite(pixels)))
             raise CodecError(f"expected finite values, found {count} NaN or infinite ones")
         return Image(pixels=pixels, metadata=metadata, format=kind, note=note)
+
+
+def read_raw_file(path: Path, *, max_pixels: int = MAX_PIXELS) -> RawFile:
+    """Read the numbers and facts of a camera raw file in the child process.
+
+    Raises:
+        ImageError: as for `read_image`.
+    """
+    with _failures_named(path):
+        return _of_raw(read_raw_isolated, path, max_pixels)
+
+
+def metadata_of_raw(data: bytes) -> Metadata:
+    """Return what the bytes of a raw file tell of a picture that was developed from it, and turned upright."""
+    # Most raw formats are TIFF structures, which carry Exif.
+    return Metadata(exif=exif_from_tiff(data, upright=True))
 
 
 def write_image(path: str | Path, image: Image) -> None:

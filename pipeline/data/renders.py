@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from pipeline.data.exr import read_exr
-from pipeline.data.images import Pixels, from_float, read_image
+from pipeline.data.images import Pixels, from_float, read_image, without_alpha
 from pipeline.data.paths import shown
 from pipeline.errors import UserError
 
@@ -90,8 +90,7 @@ def read_rendering(noisy: Path, reference: Path, mapping: ToneMapping) -> tuple[
         UserError: a file cannot be read, or the sizes differ.
     """
     if noisy.suffix.lower() == ".png":
-        pictures = [read_image(path).pixels for path in (noisy, reference)]
-        pictures = [pixels[..., :-1] if pixels.shape[2] in (2, 4) else pixels for pixels in pictures]
+        pictures = [without_alpha(read_image(path).pixels) for path in (noisy, reference)]
         _same_size(noisy, pictures[0].shape, pictures[1].shape)
         return pictures[0], pictures[1], {"exposure": None, "non_finite": {"noisy": 0, "clean": 0}}
     import torch

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from pipeline.data.images import replacing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -13,10 +14,11 @@ if TYPE_CHECKING:
     from noise.shot_read import NoiseLevel
 
 
-def encode_raw(packed: Tensor, pair: RawPair, noise: NoiseLevel | None) -> bytes:
-    """Return the bytes of a CFA DNG with the levels, colours and white balance of the pair's camera.
+def write_raw(path: Path, packed: Tensor, pair: RawPair, noise: NoiseLevel | None) -> None:
+    """Write a CFA DNG with the levels, colours and white balance of the pair's camera, whole or not at all.
 
     Args:
+        path: the file.
         packed: (4, H/2, W/2), black 0, white 1; rounded to the sensor's integers and clipped to its range.
         pair: camera and levels.
         noise: goes into NoiseProfile; None writes none.
@@ -26,10 +28,9 @@ def encode_raw(packed: Tensor, pair: RawPair, noise: NoiseLevel | None) -> bytes
 
     camera, black = pair.camera, float(pair.black)
     levels = Levels(pattern=camera.pattern, black_levels=(black,) * 4, white_level=pair.white)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "raw.dng"
+    with replacing(path) as temporary:
         write_dng(
-            path,
+            temporary,
             denormalise(packed.numpy(), levels),
             pattern=camera.pattern,
             black_levels=levels.black_levels,
@@ -40,4 +41,3 @@ def encode_raw(packed: Tensor, pair: RawPair, noise: NoiseLevel | None) -> bytes
             make="unveil",
             model="unveil synthetic camera",
         )
-        return path.read_bytes()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import math
 import os
@@ -12,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.data.failures import failure_line
 from pipeline.data.folders import file_hash
-from pipeline.data.images import Image, Pixels, from_float, read_image, to_float, write_bytes, write_image
-from pipeline.data.paths import confined, shown
-from pipeline.errors import RunError, UserError
+from pipeline.data.images import Image, Pixels, from_float, read_image, to_float, without_alpha, write_image
+from pipeline.data.paths import confined
+from pipeline.errors import UserError
 
 if TYPE_CHECKING:
     from noise import NoiseRecipe
@@ -27,7 +27,6 @@ PARTS = ("noisy", "clean")
 NEEDS_RGB = ("camera", "eld")
 FORMATS = ("png", "dng")
 
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _Made = tuple[Pixels, Pixels, dict[str, Any]]
 
 
@@ -77,11 +76,7 @@ class PairMaker:
             return self._make(task)
         except (UserError, ValueError, MemoryError, OSError) as error:
             remove_pair(self.out, task.name)
-            if isinstance(error, OSError) and error.errno in _DISK_FULL:
-                raise RunError(f"{shown(self.out)}: cannot write: {error.strerror}; the rest was not tried") from error
-            line = " ".join(str(error).split()) or type(error).__name__
-            line = line if isinstance(error, UserError) else f"{shown(task.source)}: {line}"
-            return {"source": task.relative.as_posix(), "error": line}
+            return {"source": task.relative.as_posix(), "error": failure_line(error, task.source, self.out)}
 
     def _make(self, task: PairTask) -> dict[str, Any]:
         row: dict[str, Any] = {
@@ -103,9 +98,9 @@ class PairMaker:
         from noise import corrupt
 
         pixels = read_image(task.source).pixels
-        rgb = without_alpha(pixels, rgb=first_kind(recipe) in NEEDS_RGB)
+        colours = _colours(pixels, rgb=first_kind(recipe) in NEEDS_RGB)
         # Bytes stay bytes: to undo a camera's tone curve is a table for them.
-        values = rgb if rgb.dtype == np.uint8 else to_float(rgb)
+        values = colours if colours.dtype == np.uint8 else to_float(colours)
         image = torch.from_numpy(values.transpose(2, 0, 1).copy())
         made = corrupt(image, recipe, torch.Generator().manual_seed(pair_seed(self.seed, task.relative)))
         dtype = np.uint8 if pixels.dtype == np.uint8 else np.uint16
@@ -136,12 +131,12 @@ class PairMaker:
             row[f"{part}_sha256"] = file_hash(path)
 
     def _write_raws(self, row: dict[str, Any], name: Path, pair: RawPair) -> None:
-        from pipeline.data.synth_dng import encode_raw
+        from pipeline.data.synth_dng import write_raw
 
         for part, packed, noise in (("noisy", pair.noisy, pair.level), ("clean", pair.clean, None)):
-            data = encode_raw(packed, pair, noise)
-            write_bytes(_prepared(self.out / part, name), data)
-            row[f"{part}_sha256"] = hashlib.sha256(data).hexdigest()
+            path = _prepared(self.out / part, name)
+            write_raw(path, packed, pair, noise)
+            row[f"{part}_sha256"] = file_hash(path)
 
 
 def pair_seed(seed: int, relative: Path) -> int:
@@ -155,9 +150,9 @@ def first_kind(recipe: AnyRecipe) -> str:
     return recipe.steps[0].kind if recipe.kind == "sequence" else recipe.kind
 
 
-def without_alpha(pixels: Pixels, *, rgb: bool) -> Pixels:
+def _colours(pixels: Pixels, *, rgb: bool) -> Pixels:
     """Drop alpha; with ``rgb`` repeat grey three times."""
-    colours = pixels[..., :-1] if pixels.shape[2] in (2, 4) else pixels
+    colours = without_alpha(pixels)
     return np.repeat(colours, 3, axis=2) if rgb and colours.shape[2] == 1 else colours
 
 

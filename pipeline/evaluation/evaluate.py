@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.console import strict
-from pipeline.data.images import ImageError, read_image, to_float
+from pipeline.data.images import ImageError, read_image, to_float, without_alpha
 from pipeline.data.paths import shown
 from pipeline.errors import UserError
 from pipeline.evaluation.baselines import Baseline, pick_baselines
@@ -104,7 +104,7 @@ def read_pair(pair: Pair) -> tuple[FloatImage, FloatImage]:
     Raises:
         ImageError: one of them cannot be read, or is too small for the metrics.
     """
-    noisy, clean = (_colours(to_float(read_image(path).pixels)) for path in (pair.noisy, pair.clean))
+    noisy, clean = (without_alpha(to_float(read_image(path).pixels)) for path in (pair.noisy, pair.clean))
     if min(noisy.shape[:2]) < SSIM_SIZE:
         raise ImageError(
             f"{shown(pair.noisy)}: expected at least 11x11 pixels, found {noisy.shape[1]}x{noisy.shape[0]}"
@@ -138,10 +138,6 @@ def _measure_pair(
         "brightness": round(float(clean.mean()), 4),
         "seconds": round(seconds, 4),
     }
-
-
-def _colours(image: FloatImage) -> FloatImage:
-    return image[..., :-1] if image.shape[2] in (2, 4) else image
 
 
 def _mean(rows: list[dict[str, float]]) -> dict[str, float]:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.data.images import ImageError, read_image, to_float
+from pipeline.data.images import read_image, read_raw_file, to_float, without_alpha
 from pipeline.data.paths import shown
 from pipeline.errors import UserError
-from pipeline.evaluation.survey import line_json, raw_facts
+from pipeline.evaluation.survey import channels_json, line_json, raw_facts
 
 if TYPE_CHECKING:
     from noise.raw_planes import RawPlanes
@@ -63,14 +63,10 @@ def flat_pairs(files: Sequence[Path]) -> dict[str, Any]:
     if border is not None:
         pooled, note = with_border(pooled, border)
         notes += [note] if note else []
-    channels = [
-        {"name": name, **line_json(line), "curve": [list(point) for point in line.curve]}
-        for name, line in zip(first.names, lines, strict=True)
-    ]
     return {
         "path": " + ".join(str(path) for path in files),
         "raw": None if raw is None else raw_facts(raw),
-        "noise": line_json(pooled) | {"channels": channels},
+        "noise": line_json(pooled) | {"channels": channels_json(first.names, lines)},
         "notes": notes,
     }
 
@@ -78,19 +74,14 @@ def flat_pairs(files: Sequence[Path]) -> dict[str, Any]:
 def _planes(path: Path) -> tuple[RawPlanes, RawFile | None]:
     from noise.raw_planes import RawPlanes, raw_planes
     from raw.files import RAW_SUFFIXES
-    from raw.isolated import read_raw_isolated
 
     if path.suffix.lower() in RAW_SUFFIXES:
-        try:
-            raw = read_raw_isolated(path)
-        except ValueError as error:
-            raise ImageError(str(error)) from error
+        raw = read_raw_file(path)
         split = raw_planes(raw)
         if split is None or not split.white:
             raise UserError(f"{shown(path)}: expected a mosaic of at least 64x64 pixels, found {raw.kind}")
         return split, raw
-    pixels = to_float(read_image(path).pixels)
-    colours = pixels[..., :-1] if pixels.shape[2] in (2, 4) else pixels
+    colours = without_alpha(to_float(read_image(path).pixels))
     count = colours.shape[2]
     planes = RawPlanes(
         names=_GREY if count == 1 else _RGB,

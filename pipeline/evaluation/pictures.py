@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.folders import SourceFile
-from pipeline.data.images import from_float, read_image, to_float
+from pipeline.data.images import from_float, read_image, to_float, without_alpha
 from pipeline.errors import UserError
 from pipeline.evaluation.baselines import BASELINES
 from pipeline.evaluation.contact_sheet import lay_out
@@ -196,8 +196,7 @@ def _blurred(image: FloatImage) -> FloatImage:
 
 
 def _read(path: Path) -> FloatImage:
-    image = to_float(read_image(path).pixels)
-    image = image[..., :-1] if image.shape[2] in (2, 4) else image
+    image = without_alpha(to_float(read_image(path).pixels))
     if min(image.shape[:2]) < 2:
         raise UserError(f"{path}: expected a photo to show in the report, found one of {image.shape[:2]} pixels")
     return image

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.data.folders import SourceFile
-from pipeline.data.images import ImageError, Pixels, read_header, read_image, to_float
+from pipeline.data.images import ImageError, Pixels, read_header, read_image, read_raw_file, to_float, without_alpha
 
 if TYPE_CHECKING:
     from noise.measure import NoiseEstimate
@@ -84,7 +84,7 @@ def _describe(path: Path, measured: bool) -> dict[str, Any]:
 def _estimate(pixels: Pixels) -> NoiseEstimate | None:
     from noise.measure import estimate_noise
 
-    colours = pixels[..., :-1] if pixels.shape[2] in (2, 4) else pixels
+    colours = without_alpha(pixels)
     top, left = (max(length - _SIDE, 0) // 2 for length in colours.shape[:2])
     try:
         return estimate_noise(to_float(colours[top : top + _SIDE, left : left + _SIDE]))
@@ -107,7 +107,7 @@ def _of_display(found: NoiseEstimate) -> dict[str, Any]:
             "pd_stride": found.pd_stride,
             "mask_ratio": found.mask_ratio,
             **line_json(joined),
-            "channels": _channels(names, found.lines),
+            "channels": channels_json(names, found.lines),
         },
         "correlation": {
             "horizontal": list(found.horizontal),
@@ -121,18 +121,14 @@ def _of_display(found: NoiseEstimate) -> dict[str, Any]:
 def _of_raw(path: Path, display: dict[str, Any] | None) -> dict[str, Any]:
     """The sensor's facts, and its noise line in place of the display image's."""
     from noise.raw_noise import measure_raw_file
-    from raw.isolated import read_raw_isolated
 
-    try:
-        raw = read_raw_isolated(path)
-    except ValueError as error:
-        raise ImageError(str(error)) from error
+    raw = read_raw_file(path)
     measured = measure_raw_file(raw)
     facts = raw_facts(raw)
     if measured is None:
         return {"raw": facts}
     facts |= _sensor_noise(raw, measured)
-    line = line_json(measured.pooled) | {"channels": _channels(measured.names, measured.lines)}
+    line = line_json(measured.pooled) | {"channels": channels_json(measured.names, measured.lines)}
     return {"raw": facts, "noise": (display or {}) | line}
 
 
@@ -199,7 +195,8 @@ def line_json(line: NoiseLine) -> dict[str, Any]:
     }
 
 
-def _channels(names: Sequence[str], lines: Sequence[NoiseLine]) -> list[dict[str, Any]]:
+def channels_json(names: Sequence[str], lines: Sequence[NoiseLine]) -> list[dict[str, Any]]:
+    """The noise lines of all channels with their curves, as JSON values."""
     return [
         {"name": name, **line_json(line), "curve": [list(point) for point in line.curve]}
         for name, line in zip(names, lines, strict=True)

@@ -9,14 +9,22 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.data.folders import SourceFile
-from pipeline.data.images import Image, Metadata, from_float, read_image, replacing, write_image
+from pipeline.data.images import (
+    Image,
+    from_float,
+    metadata_of_raw,
+    read_image,
+    read_raw_file,
+    replacing,
+    write_image,
+)
 from pipeline.data.paths import shown
 from pipeline.errors import UserError
-from pipeline.inference.files import FileResult, FilesSummary, convert_files, plan_outputs
+from pipeline.inference.files import FileResult, FilesSummary, convert_files
 from raw.files import RAW_SUFFIXES
 
-FORMATS = ("tiff", "png", "jpeg", "dng")
-"""Values of ``--format``."""
+FORMATS = {"tiff": ".tif", "png": ".png", "jpeg": ".jpg", "dng": ".dng"}
+"""Values of ``--format`` and the suffix that each one gives."""
 
 CONVERTERS = ("libraw", "unveil")
 """Values of ``--converter``."""
@@ -34,21 +42,6 @@ def only_raw(sources: Sequence[SourceFile]) -> list[SourceFile]:
     return chosen
 
 
-def plan_developed(sources: Sequence[SourceFile], out: Path, *, suffix: str = "", format: str = "tiff") -> list[Path]:
-    """Return one output path a source, by the rules and errors of `plan_outputs`."""
-    if format not in FORMATS:
-        raise UserError(f"--format: expected one of {', '.join(FORMATS)}, found {format!r}")
-    if format != "dng":
-        return plan_outputs(sources, out, suffix=suffix, format=format)
-    # Planned as TIFF, so that a.nef and a.cr2 do not meet; then checked once more under its own name.
-    planned = [path.with_suffix(".dng") for path in plan_outputs(sources, out, suffix=suffix, format="tiff")]
-    inputs = {source.path.resolve() for source in sources}
-    for path in planned:
-        if path.resolve() in inputs:
-            raise UserError(f"{shown(path)}: expected an output that is no input, found an input; use another --out")
-    return planned
-
-
 def develop_files(
     sources: Sequence[SourceFile],
     outputs: Sequence[Path],
@@ -61,7 +54,7 @@ def develop_files(
 
     Args:
         sources: raw files.
-        outputs: of `plan_developed`.
+        outputs: of `plan_outputs`, with ``FORMATS``.
         converter: ``libraw``, as training and denoising read raws, or ``unveil``, as synthetic noise is developed.
         overwrite: replace outputs that exist; otherwise those files are skipped.
         on_progress: called after each file.
@@ -85,21 +78,18 @@ def _develop_file(converter: str, source: Path, output: Path) -> str | None:
 
 
 def _developed_here(source: Path) -> Image:
-    from pipeline.data.exif import exif_from_tiff
     from raw.develop import develop
-    from raw.isolated import read_raw_isolated
 
-    raw = read_raw_isolated(source)
+    raw = read_raw_file(source)
     pixels = from_float(develop(raw), np.uint16)
-    metadata = Metadata(exif=exif_from_tiff(source.read_bytes(), upright=True))
+    metadata = metadata_of_raw(source.read_bytes())
     return Image(pixels=pixels, metadata=metadata, format="raw", note="; ".join(raw.notes) or None)
 
 
 def _write_dng(source: Path, output: Path) -> str | None:
     from raw.dng import dng_like
-    from raw.isolated import read_raw_isolated
 
-    raw = read_raw_isolated(source)
+    raw = read_raw_file(source)
     pixels = raw.mosaic if raw.mosaic is not None else raw.linear
     if pixels is None:
         raise UserError(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -14,17 +13,16 @@ from typing import Any, Literal
 
 import numpy as np
 
+from pipeline.data.failures import failure_line
 from pipeline.data.folders import SourceFile
 from pipeline.data.images import WRITABLE, Image, from_float, read_image, to_float, write_image
 from pipeline.data.paths import confined, shown
-from pipeline.errors import RunError, UserError
+from pipeline.errors import UserError
 from pipeline.inference.denoiser import Denoiser
 from raw.files import RAW_SUFFIXES
 
 OUTPUT_FORMATS = {"png": ".png", "tiff": ".tif", "tif": ".tif", "jpeg": ".jpg", "jpg": ".jpg"}
 """Values of ``--format`` and the suffix that each one gives."""
-
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,14 +63,15 @@ class FilesSummary:
         """Return each note once, with the number of files that have it."""
         return dict(Counter(file.note for file in self.files if file.note is not None))
 
-    def told(self, out: str) -> str:
-        """Return the counts as a sentence; ``out`` is the folder, as shown."""
+    def told(self, out: str) -> list[str]:
+        """Return the counts as a sentence, and each note once; ``out`` is the folder, as shown."""
         parts = [f"{self.count('ok')} written to {out}"]
         if skipped := self.count("skipped"):
             parts.append(f"{skipped} there already and left alone (--overwrite replaces them)")
         if failed := self.count("failed"):
             parts.append(f"{failed} failed")
-        return ", ".join(parts)
+        counted = ((f"{count} {'file' if count == 1 else 'files'}", note) for note, count in self.notes().items())
+        return [", ".join(parts), *(f"{files}: {note}" for files, note in counted)]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form: files, ok, failed, skipped."""
@@ -150,20 +149,29 @@ def convert_files(
 
 
 def plan_outputs(
-    sources: Sequence[SourceFile], out: Path, *, suffix: str = "", format: str | None = None
+    sources: Sequence[SourceFile],
+    out: Path,
+    *,
+    suffix: str = "",
+    format: str | None = None,
+    formats: Mapping[str, str] = OUTPUT_FORMATS,
 ) -> list[Path]:
-    """Return one output path a source; see `denoise_files` for the rules and errors."""
-    if format is not None and format not in OUTPUT_FORMATS:
-        raise UserError(f"--format: expected one of {', '.join(OUTPUT_FORMATS)}, found {format!r}")
+    """Return one output path a source; see `denoise_files` for the rules and errors.
+
+    ``formats`` has the values that ``format`` may take, and the suffix that each one gives.
+    """
+    if format is not None and format not in formats:
+        raise UserError(f"--format: expected one of {', '.join(formats)}, found {format!r}")
+    given = None if format is None else formats[format]
     if "/" in suffix or os.sep in suffix or "\0" in suffix:
         raise UserError(f"--suffix: expected text without a path separator, found {suffix!r}")
     if out.exists() and not out.is_dir():
         raise UserError(f"{shown(out)}: expected a folder to write to, found a file")
-    names = [_relative_output(source.relative, suffix, format) for source in sources]
+    names = [_relative_output(source.relative, suffix, given) for source in sources]
     keys = [_key(name) for name in names]
     # a.png and a.jpg would meet in a.png: both then keep their whole name, as a.png.png and a.jpg.png.
     names = [
-        name if keys.count(key) == 1 else _relative_output(source.relative, suffix, format, whole=True)
+        name if keys.count(key) == 1 else _relative_output(source.relative, suffix, given, whole=True)
         for source, name, key in zip(sources, names, keys, strict=True)
     ]
     _refuse_shared(sources, names)
@@ -172,12 +180,12 @@ def plan_outputs(
     return outputs
 
 
-def _relative_output(relative: Path, suffix: str, format: str | None, *, whole: bool = False) -> Path:
+def _relative_output(relative: Path, suffix: str, given: str | None, *, whole: bool = False) -> Path:
     own = relative.suffix
-    if format is not None:
-        ending = OUTPUT_FORMATS[format]
+    if given is not None:
         # .JPG stays .JPG when JPEG is asked for.
-        ending = own if WRITABLE.get(own.lower()) == WRITABLE[ending] else ending
+        kept = own.lower() in WRITABLE and WRITABLE[own.lower()] == WRITABLE.get(given)
+        ending = own if kept else given
     elif own.lower() in WRITABLE:
         ending = own
     else:
@@ -237,10 +245,7 @@ def _convert_file(
         note = convert(source, output)
     except (UserError, OSError, ValueError, RuntimeError, MemoryError) as error:
         # RuntimeError covers a GPU out of memory: the next picture may be smaller.
-        if isinstance(error, OSError) and error.errno in _DISK_FULL:
-            raise RunError(f"{shown(output)}: cannot write: {error.strerror}; the rest was not tried") from error
-        line = " ".join(str(error).split()) or type(error).__name__
-        return result("failed", line if isinstance(error, UserError) else f"{shown(source)}: {line}")
+        return result("failed", failure_line(error, source, output))
     return result("ok")
 
 
