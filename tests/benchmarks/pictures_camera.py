@@ -77,17 +77,6 @@ def stages() -> list[tuple[str, Tensor]]:
     ]
 
 
-def save(figure: plt.Figure, path: Path) -> None:
-    """Write a PNG of 256 colours: a third of the size, and no difference to the eye."""
-    from PIL import Image
-
-    figure.savefig(path, dpi=100)
-    plt.close(figure)
-    with Image.open(path) as picture:
-        small = picture.convert("RGB").quantize(256, dither=Image.Dither.FLOYDSTEINBERG)
-    small.save(path, optimize=True)
-
-
 def draw_stages(path: Path) -> None:
     """A grid of the stages."""
     figure, axes = plt.subplots(3, 4, figsize=(10, 8.1), layout="constrained")
@@ -95,7 +84,8 @@ def draw_stages(path: Path) -> None:
         axis.imshow(image.clamp(0, 1).permute(1, 2, 0).numpy(), interpolation="nearest")
         axis.set_title(caption, fontsize=10)
         axis.axis("off")
-    save(figure, path)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
 
 
 def autocorrelation(residual: Tensor) -> np.ndarray:
@@ -141,7 +131,8 @@ def draw_noise(path: Path) -> None:
         axes[1, index].set_title(caption, fontsize=9)
         axes[1, index].set_xticks(range(-LAGS, LAGS + 1, 2))
         axes[1, index].set_yticks(range(-LAGS, LAGS + 1, 2))
-    save(figure, path)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
 
 
 def main() -> None:
