@@ -73,8 +73,10 @@ def normalise(mosaic: NDArray[np.uint16], levels: HasLevels) -> NDArray[np.float
         rows, columns = source.shape[-2:]
         out = packed[..., plane, :, :]
         # The dtype makes the ufunc convert in small blocks instead of the whole array.
-        np.subtract(source, np.float32(black), out=out[..., :rows, :columns], dtype=np.float32)
-        out /= np.float32(levels.white_level - black)
+        inside = out[..., :rows, :columns]
+        np.subtract(source, np.float32(black), out=inside, dtype=np.float32)
+        # Only what was written: the rest is memory as it was found, and dividing a signalling NaN there warns.
+        inside /= np.float32(levels.white_level - black)
         out[..., rows:, :columns] = out[..., rows - 1 : rows, :columns]
         out[..., columns:] = out[..., columns - 1 : columns]
     return packed

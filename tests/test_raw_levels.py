@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import raw.levels as levels_module
 from raw.cfa import CFA_PATTERNS
 from raw.levels import Levels, denormalise, normalise
 from raw.mosaic import pack
@@ -135,3 +136,14 @@ def test_a_mosaic_that_cannot_be_normalised_is_refused(mosaic, levels, message):
 def test_planes_that_make_no_mosaic_are_refused(packed, shape, message):
     with pytest.raises(ValueError, match=message):
         denormalise(packed, Levels(), shape=shape)
+
+
+def test_memory_as_it_was_found_is_not_computed_with(monkeypatch):
+    # A signalling NaN, which any arithmetic on it reports; np.empty returns such memory now and then.
+    def found(shape, dtype):
+        return np.full(shape, 0x7FA00000, dtype=np.uint32).view(dtype)
+
+    monkeypatch.setattr(levels_module.np, "empty", found)
+    with np.errstate(all="raise"):
+        packed = normalise(np.arange(25, dtype=np.uint16).reshape(5, 5), Levels(white_level=3))
+    assert np.isfinite(packed).all()
