@@ -20,9 +20,7 @@ from .losses import masked_l1
 from .masks import complementary_mask, fold_seeds
 from .padding import pad_to_multiple
 from .pixel_shuffle import pd_down, pd_up
-
-# Bounds the memory of multi-mask inference: how many pixels one pass of the network may get.
-_PASS_PIXELS = 1 << 19
+from .tiling import passes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,10 +118,8 @@ def multi_mask_denoise(
     seeds = torch.full((image.shape[0],), seed, dtype=torch.int64, device=image.device)
     seeds = sub_image_seeds(seeds, pd_stride)
     total = torch.zeros(sub_images.shape, dtype=torch.float32, device=image.device)
-    passes = [(draw, index) for draw in range(draws) for index in range(mask_count)]
-    chunk = max(1, _PASS_PIXELS // (batch * height * width))
-    for start in range(0, len(passes), chunk):
-        part = passes[start : start + chunk]
+    every = [(draw, index) for draw in range(draws) for index in range(mask_count)]
+    for part in passes(every, batch * height * width):
         masks = torch.cat(
             [
                 complementary_mask(seeds, index, mask_count, height, width, draw=draw, origin=sub_origin)
@@ -133,6 +129,7 @@ def multi_mask_denoise(
         filled = fill_hidden(sub_images.repeat(len(part), 1, 1, 1), masks, fill)
         pass_seeds = torch.cat([fold_seeds(seeds, draw, index) for draw, index in part])
         output = network(filled, seeds=pass_seeds if attention else None, origin=sub_origin)
-        hidden = torch.where(masks, output.float(), 0.0)
-        total = total + hidden.reshape(len(part), *total.shape).sum(0)
+        # One after the other, so that the sum does not depend on how many there are in a pass.
+        for hidden in torch.where(masks, output.float(), 0.0).reshape(len(part), *total.shape):
+            total = total + hidden
     return pd_up(total / draws, pd_stride)[..., : image.shape[-2], : image.shape[-1]]

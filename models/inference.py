@@ -1,8 +1,11 @@
-"""Denoising of whole images with a trained network: mode, attention masks, draws and tiles.
+"""Denoising of whole images with a trained network: mode, attention masks, draws, tiles and offset.
 
 * mode "direct": the network's output, as in arXiv 2303.13132, which keeps its attention masks on in the test
   phase; several draws of them, averaged, gain about 0.3 dB (authors, issue 1 of the official repository);
 * mode "multi_mask": every pixel predicted blind, arXiv 2407.06514, section 3.
+
+The output is a function of the image, the weights and the seed: masks follow from the seed and the absolute
+position of a token, so neither tiles nor batches, threads or processes change them.
 """
 
 from dataclasses import dataclass
@@ -13,11 +16,12 @@ from torch import Tensor
 
 from .asymmetric import multi_mask_denoise, sub_image_seeds
 from .fill import Fill
+from .level_offset import Offset, correct_offset
 from .masks import fold
 from .network import Network
 from .padding import pad_to_multiple
 from .pixel_shuffle import pd_down, pd_up
-from .tiling import tiles
+from .tiling import passes, tiles
 
 _TILE = 512
 # For networks without a finite receptive field; beyond it a change of one pixel is invisible in 8 bits.
@@ -40,16 +44,22 @@ class InferenceSpec:
     """Number k of complementary masks of "multi_mask"."""
 
     draws: int = 1
-    """Number of random draws to average, of complementary masks or, in "direct", of attention masks."""
+    """Number K of random draws to average, of attention masks and, in "multi_mask", of complementary masks;
+    costs K times as much."""
 
     fill: Fill = "mean"
     """What hidden pixels show in "multi_mask"; the same as in training."""
 
-    attention: Literal["seeded", "off"] = "seeded"
-    """Whether attention masks are drawn from the seed, as in training, or left out."""
+    attention: Literal["seeded", "ensemble", "off"] = "seeded"
+    """Attention masks: "seeded" draws them from the seed, as in training; "ensemble" is the same with at least
+    two ``draws``, averaged ("seeded" averages its draws too); "off" hides nothing."""
 
     seed: int = 0
     """Decides all masks."""
+
+    offset: Offset = "keep"
+    """What is done about a brightness or colour offset of the network: "keep" nothing; "level" fits a tone and
+    colour curve that brings the levels of the output to those of the noisy image, where they differ visibly."""
 
     tile: int = 0
     """Side in pixels of the tiles of a larger image; 0 = choose."""
@@ -62,7 +72,8 @@ class InferenceSpec:
         for name, choices in (
             ("mode", ("direct", "multi_mask")),
             ("fill", ("zero", "mean")),
-            ("attention", ("seeded", "off")),
+            ("attention", ("seeded", "ensemble", "off")),
+            ("offset", ("keep", "level")),
         ):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {choices}, got {getattr(self, name)!r}")
@@ -77,6 +88,32 @@ class InferenceSpec:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise ValueError(f"{name} must be {low} to {high}, got {value}")
+        if self.attention == "ensemble" and self.draws < 2:
+            raise ValueError(f"draws must be at least 2 for attention 'ensemble', got {self.draws}")
+
+
+def describe_inference(spec: InferenceSpec, *, stochastic: bool) -> dict[str, Any]:
+    """What ``spec`` means for a network, as JSON values.
+
+    Args:
+        spec: how to denoise.
+        stochastic: whether the network has attention masks to draw (``Network.stochastic``).
+
+    Returns:
+        ``mode``; ``attention``: "none" (the network has no such masks), "off", "seeded" or "ensemble"; ``draws``
+        that are averaged; ``passes`` of the network over the image, which is what it costs; ``seed``; ``offset``.
+    """
+    attention = "off" if spec.attention == "off" else "seeded" if spec.draws == 1 else "ensemble"
+    blind = spec.mode == "multi_mask"
+    draws = spec.draws if blind or (stochastic and attention != "off") else 1
+    return {
+        "mode": spec.mode,
+        "attention": attention if stochastic else "none",
+        "draws": draws,
+        "passes": draws * (spec.mask_count if blind else 1),
+        "seed": spec.seed,
+        "offset": spec.offset,
+    }
 
 
 @torch.inference_mode()
@@ -118,6 +155,8 @@ def denoise(network: Network, image: Tensor, spec: InferenceSpec, *, tile: int |
         for area in plan:
             part = area.read(image[index : index + 1]).to(device, torch.float32)
             area.add(output[index : index + 1], _denoise_tile(network, part, spec, area.origin))
+        # Of the whole image: an offset measured tile by tile would show as steps.
+        output[index] = correct_offset(image[index], output[index], spec.offset)
     return output
 
 
@@ -132,7 +171,7 @@ def _denoise_tile(network: Network, image: Tensor, spec: InferenceSpec, origin: 
             fill=spec.fill,
             seed=spec.seed,
             origin=origin,
-            attention=spec.attention == "seeded",
+            attention=spec.attention != "off",
         )
     return _direct(network, image, spec, origin)
 
@@ -140,13 +179,16 @@ def _denoise_tile(network: Network, image: Tensor, spec: InferenceSpec, origin: 
 def _direct(network: Network, image: Tensor, spec: InferenceSpec, origin: tuple[int, int]) -> Tensor:
     sub_images = pd_down(pad_to_multiple(image, spec.pd_stride), spec.pd_stride)
     sub_origin = (origin[0] // spec.pd_stride, origin[1] // spec.pd_stride)
-    random = network.stochastic and spec.attention == "seeded"
-    draws = spec.draws if random else 1
+    random = network.stochastic and spec.attention != "off"
+    draws = range(spec.draws if random else 1)
     total = torch.zeros_like(sub_images)
-    for draw in range(draws):
+    for part in passes(draws, sub_images[:, 0].numel()):
         seeds = None
         if random:
-            child = torch.full((image.shape[0],), fold(spec.seed, draw), device=image.device)
-            seeds = sub_image_seeds(child, spec.pd_stride)
-        total += network(sub_images, seeds=seeds, origin=sub_origin).float()
-    return pd_up(total / draws, spec.pd_stride)[..., : image.shape[-2], : image.shape[-1]]
+            children = [torch.full((image.shape[0],), fold(spec.seed, draw), device=image.device) for draw in part]
+            seeds = torch.cat([sub_image_seeds(child, spec.pd_stride) for child in children])
+        output = network(sub_images.repeat(len(part), 1, 1, 1), seeds=seeds, origin=sub_origin)
+        # One after the other, so that the sum does not depend on how many there are in a pass.
+        for one in output.float().reshape(len(part), *sub_images.shape):
+            total += one
+    return pd_up(total / len(draws), spec.pd_stride)[..., : image.shape[-2], : image.shape[-1]]

@@ -1,9 +1,9 @@
 """Masked training on noisy/clean pairs (Chen et al., CVPR 2023, arXiv 2303.13132, sections 3.2 and 4.1).
 
-The network sees the noisy image with most pixels replaced by a constant and reconstructs the whole clean
-image. The paper replaces feature tokens behind the 1x1 embedding; replacing pixels by a constant in front of
-it gives one constant token, which training turns into the mask token. That is what the released code does,
-and what works here with every network.
+The network sees the noisy image with most pixels hidden and reconstructs the whole clean image. The paper replaces
+feature tokens behind the 1x1 embedding; replacing pixels by a constant in front of it gives one constant token,
+which training turns into the mask token. That is what the released code does, and what works with every network;
+both are here.
 """
 
 from dataclasses import dataclass
@@ -27,6 +27,10 @@ class MaskedTraining:
     input_ratio: tuple[float, float] = (0.8, 0.9)
     """Range of the fraction of hidden pixels, drawn uniformly for each sample; (0, 0) hides nothing."""
 
+    site: Literal["pixel", "token"] = "pixel"
+    """Where the input mask is: "pixel" replaces pixels by ``fill``; "token" replaces tokens by the network's mask
+    token, which only a masked Swin with ``mask_token`` has."""
+
     fill: float = -0.1
     """Value of a hidden pixel. Outside [0, 1], so that no image pixel is mistaken for a hidden one."""
 
@@ -34,6 +38,8 @@ class MaskedTraining:
         low, high = self.input_ratio
         if not 0 <= low <= high <= 1:
             raise ValueError(f"input_ratio must be a range inside [0, 1], got {self.input_ratio}")
+        if self.site not in ("pixel", "token"):
+            raise ValueError(f"site must be 'pixel' or 'token', got {self.site!r}")
         if not -10 <= self.fill <= 10:  # also catches NaN
             raise ValueError(f"fill must be -10 to 10, got {self.fill}")
 
@@ -50,7 +56,9 @@ class MaskedTraining:
             Scalar float32.
         """
         low, high = self.input_ratio
-        if high > 0:
-            ratio = uniform_ratio(seeds, low, high)
-            noisy = hide(noisy, input_mask(seeds, ratio, *noisy.shape[-2:]), self.fill)
-        return l1(network(noisy, seeds=seeds), clean)
+        if high == 0:
+            return l1(network(noisy, seeds=seeds), clean)
+        mask = input_mask(seeds, uniform_ratio(seeds, low, high), *noisy.shape[-2:])
+        if self.site == "token":
+            return l1(network(noisy, seeds=seeds, input_mask=mask), clean)
+        return l1(network(hide(noisy, mask, self.fill), seeds=seeds), clean)

@@ -2,6 +2,9 @@
 
 from torch import Tensor, nn
 
+MAX_TABLE_BYTES = 1 << 30
+"""Largest tables that a network from elsewhere may ask for: they follow from its spec alone, so no file bounds them."""
+
 
 class Network(nn.Module):
     """Base of the networks: (B, C, H, W) float in, the same shape out, any H and W >= 1.
@@ -31,3 +34,18 @@ class Network(nn.Module):
             )
         if not image.is_floating_point():
             raise ValueError(f"image must be floating point in [0, 1], got {image.dtype}")
+
+
+def table_bytes(network: nn.Module) -> int:
+    """Memory of the buffers of ``network``, which may be on the "meta" device."""
+    return sum(buffer.numel() * buffer.element_size() for buffer in network.buffers())
+
+
+def start_at_zero(convolution: nn.Conv2d) -> None:
+    """Zero the last convolution of a residual network, which then starts as the identity.
+
+    The papers start with a random correction; from the identity, the first steps are not lost on unlearning that.
+    """
+    nn.init.zeros_(convolution.weight)
+    if convolution.bias is not None:
+        nn.init.zeros_(convolution.bias)

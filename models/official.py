@@ -1,12 +1,15 @@
 """Key maps between our state dicts and those of the official code (haoyuc/MaskedDenoising, SwinIR naming)."""
 
+import math
 import re
 from collections.abc import Mapping
 
 from torch import Tensor
 
-# Recomputed from the size of the image here, stored in the official state dicts.
-_BUFFERS = ("relative_position_index", "attn_mask")
+from .windows import relative_position_index
+
+# Recomputed from the window and the size of the image here, stored in the official state dicts.
+BUFFERS = ("relative_position_index", "attn_mask")
 
 _PAIRS = (
     ("patch_embed.norm.", "embed_norm."),
@@ -22,20 +25,23 @@ def official_state_dict(mapping: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """State dict of a ``MaskedSwin`` from one with official names.
 
     Args:
-        mapping: official names to tensors; buffers are left out, a wrapper's "module." prefix is removed.
+        mapping: official names to tensors; a wrapper's "module." prefix is removed. Buffers are left out, after
+            a look at the one that says in which order the rows of the bias tables are.
 
     Returns:
         Our names to the same tensors.
 
     Raises:
-        ValueError: not a state dict of this architecture.
+        ValueError: not a state dict of this architecture, or bias tables in an order that is not Swin's.
     """
     if "conv_first.weight" not in {key.removeprefix("module.") for key in mapping}:
         raise ValueError(f"not a SwinIR-like state dict: no 'conv_first.weight' among {len(mapping)} keys")
     state = {}
     for key, tensor in mapping.items():
         name = key.removeprefix("module.")
-        if name.rsplit(".", 1)[-1] in _BUFFERS:
+        if name.rsplit(".", 1)[-1] in BUFFERS:
+            if name.endswith(".relative_position_index"):
+                _check_index(name, tensor)
             continue
         for official, ours in _PAIRS:
             name = name.replace(official, ours)
@@ -54,3 +60,10 @@ def to_official_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         name = name.replace(".attention.bias_table", ".attn.relative_position_bias_table")
         converted[name.replace(".attention.", ".attn.")] = tensor
     return converted
+
+
+def _check_index(name: str, index: Tensor) -> None:
+    window = math.isqrt(math.isqrt(index.numel()))
+    expected = relative_position_index(window)
+    if index.shape != expected.shape or not bool((index == expected).all()):
+        raise ValueError(f"{name}: its bias table has rows in another order than Swin's")

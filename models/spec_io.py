@@ -1,6 +1,6 @@
 """Specs as JSON values and back, strictly: unknown fields and wrong types are errors.
 
-Enough for specs whose fields are numbers, strings, booleans, choices and tuples of numbers.
+Enough for specs whose fields are numbers, strings, booleans, choices, tuples of numbers, and a number or a tuple.
 """
 
 import dataclasses
@@ -46,7 +46,10 @@ def _convert(name: str, value: Any, hint: Any) -> Any:
         if not isinstance(value, list | tuple) or (items[-1] is not Ellipsis and len(value) != len(items)):
             raise ValueError(f"{name} must be a list{_count(items)}, got {value!r}")
         return tuple(_convert(name, item, items[0]) for item in value)
-    if isinstance(hint, types.UnionType) or not isinstance(hint, type):
+    if isinstance(hint, types.UnionType):  # a number or a tuple
+        is_list = isinstance(value, list | tuple)
+        return _convert(name, value, next(kind for kind in get_args(hint) if (get_origin(kind) is tuple) == is_list))
+    if not isinstance(hint, type):
         raise TypeError(f"{name}: fields of type {hint} cannot be read from JSON")
     allowed = (int, float) if hint is float else hint
     # JSON's true is an int to Python.

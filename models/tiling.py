@@ -1,17 +1,22 @@
-"""Tiles of a large image: read areas with a halo, and ramps that blend neighbours.
+"""Tiles of a large image: read areas with a halo, ramps that blend neighbours, and passes of bounded size.
 
 A tile keeps its own area plus half a ramp into each neighbour, and reads a halo around that. If the halo
 covers the receptive field, all kept pixels equal those of the whole image, so blending changes nothing; if it
 does not (transformers), the ramp hides the seam.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 _HALF_RAMP = 8
+# A pass over several small images at once never needs more memory than one over a tile of 512x512.
+_PASS_PIXELS = 1 << 18
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,3 +103,10 @@ def _spans(length: int, tile: int, halo: int, multiple: int) -> list[Span]:
 
 def _ceil(value: int, multiple: int) -> int:
     return -(-value // multiple) * multiple
+
+
+def passes(items: Sequence[T], pixels: int) -> Iterator[Sequence[T]]:
+    """Cut ``items``, each of which shows the network ``pixels`` pixels, into parts that one pass can take."""
+    size = max(1, _PASS_PIXELS // pixels)
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .network import Network
+from .network import Network, start_at_zero
 from .padding import pad_to_multiple
 
 _SLOPE = 0.1
@@ -92,7 +92,7 @@ class UNet(Network):
                 assert module.bias is not None
                 nn.init.zeros_(module.bias)
         if self.spec.residual:
-            nn.init.zeros_(self.head.weight)
+            start_at_zero(self.head)
 
     def forward(
         self,

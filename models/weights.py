@@ -21,7 +21,7 @@ from torch import Tensor
 
 from .build import NetworkSpec, build, build_empty, spec_from_dict
 from .inference import InferenceSpec
-from .network import Network
+from .network import MAX_TABLE_BYTES, Network, table_bytes
 from .spec_io import spec_from_mapping, spec_to_dict
 
 FORMAT = 1
@@ -89,14 +89,28 @@ def save(
         "card": dict(card),
         "sha256": digest,
     }
-    try:
-        text = json.dumps(document, indent=2, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"card must hold JSON values only: {error}") from None
+    text = _card_bytes(document)
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / WEIGHTS_NAME, data)
-    _write(folder / CARD_NAME, text.encode() + b"\n")
+    _write(folder / CARD_NAME, text)
     return digest
+
+
+def replace_card(folder: Path, card: Mapping[str, Any]) -> None:
+    """Give the model in ``folder`` another card; weights and specs stay as they are.
+
+    Raises:
+        ValueError: no readable model there, or a card that is not JSON.
+    """
+    document = _read_document(folder / CARD_NAME)
+    _write(folder / CARD_NAME, _card_bytes({**document, "card": dict(card)}))
+
+
+def _card_bytes(document: Mapping[str, Any]) -> bytes:
+    try:
+        return json.dumps(document, indent=2, allow_nan=False).encode() + b"\n"
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"card must hold JSON values only: {error}") from None
 
 
 def load(folder: Path, device: str | torch.device = "cpu") -> LoadedModel:
@@ -116,6 +130,8 @@ def load(folder: Path, device: str | torch.device = "cpu") -> LoadedModel:
     parameters = sum(value.numel() for value in network.state_dict().values())
     if parameters > _MAX_PARAMETERS:
         raise ValueError(f"{folder / CARD_NAME}: {parameters} parameters, more than {_MAX_PARAMETERS}")
+    if (tables := table_bytes(network)) > MAX_TABLE_BYTES:
+        raise ValueError(f"{folder / CARD_NAME}: tables of {tables} bytes, more than {MAX_TABLE_BYTES}")
     data = _read_weights(path, spec, limit=4 * parameters + _MAX_HEADER_BYTES + 8)
     if hashlib.sha256(data).hexdigest() != document["sha256"]:
         raise ValueError(f"{path}: sha256 differs from the one in {CARD_NAME}; the file was changed or damaged")
@@ -149,7 +165,7 @@ def _read_document(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: not a JSON file") from None
     if not isinstance(document, dict) or "format" not in document:
         raise ValueError(f"{path}: not the description of a model")
-    if document["format"] != FORMAT:
+    if type(document["format"]) is not int or document["format"] != FORMAT:  # JSON's true equals 1
         raise ValueError(f"{path}: format {document['format']!r} is unknown; this version reads format {FORMAT}")
     if set(document) != _KEYS:
         raise ValueError(f"{path}: must have the keys {sorted(_KEYS)}, got {sorted(document)}")
@@ -162,10 +178,12 @@ def _read_document(path: Path) -> dict[str, Any]:
 def _read_weights(path: Path, spec: NetworkSpec, *, limit: int) -> bytes:
     """Bytes of a safetensors file whose header announces exactly the weights of ``spec``."""
     try:
-        size = path.stat().st_size
-        if size > limit:
-            raise ValueError(f"{path}: {size} bytes, more than the weights of this network need")
-        data = path.read_bytes()
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise ValueError(f"{path}: not a file")
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+        if len(data) > limit:
+            raise ValueError(f"{path}: larger than {limit} bytes, more than the weights of this network need")
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
     length = struct.unpack("<Q", data[:8])[0] if len(data) >= 8 else _MAX_HEADER_BYTES + 1

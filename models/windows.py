@@ -4,11 +4,13 @@ Liu et al., "Swin Transformer", ICCV 2021 (arXiv 2103.14030), section 3.2: windo
 (figure 4) and relative position (equation 4). Letters: B batch, N windows, T tokens of a window, D channels.
 """
 
+import functools
+
 import torch
 from torch import Tensor
 
 # What Swin adds to the logits of tokens that the cyclic shift made neighbours: exp(-100) is 0 in float32.
-_FORBIDDEN = -100.0
+FORBIDDEN = -100.0
 
 
 def window_partition(tokens: Tensor, window: int) -> Tensor:
@@ -63,5 +65,38 @@ def shift_masks(window: int, shift: int) -> Tensor:
     masks = []
     for last_row, last_column in ((0, 0), (0, 1), (1, 0), (1, 1)):
         region = (2 * last_row * rows + last_column * columns).reshape(-1)
-        masks.append((region[:, None] != region).to(torch.float32) * _FORBIDDEN)
+        masks.append((region[:, None] != region).to(torch.float32) * FORBIDDEN)
     return torch.stack(masks)
+
+
+@functools.lru_cache(maxsize=16)
+def window_tokens(height: int, width: int, window: int, shift: int) -> Tensor:
+    """Where the tokens of each window of the rolled map are on the map.
+
+    Returns:
+        (N, T) int64, row * width + column, windows row by row. Shared between calls: not to be changed.
+    """
+    with torch.inference_mode(False):  # an inference tensor could not be used for gradients later
+        numbers = torch.arange(height * width).view(1, height, width).roll((-shift, -shift), (1, 2))
+        return window_partition(numbers, window).flatten(0, 2)
+
+
+@functools.lru_cache(maxsize=16)
+def window_kinds(rows: int, columns: int, shift: int) -> tuple[tuple[int, Tensor], ...]:
+    """The windows that share an entry of ``shift_masks``.
+
+    Returns:
+        (entry, (M,) int64 numbers of windows, row by row) for every entry that some window needs.
+    """
+    with torch.inference_mode(False):
+        kinds = torch.zeros(rows, columns, dtype=torch.int64)
+        if shift:
+            kinds[:, -1] += 1
+            kinds[-1] += 2
+        numbers = [(kind, (kinds.view(-1) == kind).nonzero()[:, 0]) for kind in range(4)]
+    return tuple((kind, found) for kind, found in numbers if len(found))
+
+
+def inverse_permutation(order: Tensor) -> Tensor:
+    """Where each number is in ``order``, (P,) int64."""
+    return torch.zeros_like(order).scatter(0, order, torch.arange(order.shape[0], device=order.device))

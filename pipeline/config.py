@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from pipeline.schema import TrainConfig
 
-_BARE_WORD = re.compile(r"[A-Za-z_~./][\w./:@~-]*")
+_BARE_WORD = re.compile(r"(?:[A-Za-z_~./]|\d+[A-Za-z])[\w./:@~-]*")
 
 
 def preset_names() -> list[str]:

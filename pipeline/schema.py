@@ -10,10 +10,18 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from models import AsymmetricMasks, InferenceSpec, MaskedSwinSpec, MaskedTraining, UNetSpec
+from models import (
+    AsymmetricMasks,
+    InferenceSpec,
+    MaskedSwinSpec,
+    MaskedTraining,
+    NafnetSpec,
+    RestormerSpec,
+    UNetSpec,
+)
 from noise import NoiseRecipe
 
-Network = Annotated[MaskedSwinSpec | UNetSpec, Field(discriminator="kind")]
+Network = Annotated[MaskedSwinSpec | UNetSpec | NafnetSpec | RestormerSpec, Field(discriminator="kind")]
 Method = Annotated[MaskedTraining | AsymmetricMasks, Field(discriminator="kind")]
 Recipe = Annotated[NoiseRecipe, Field(discriminator="kind")]
 
@@ -63,6 +71,10 @@ class OptimizerConfig(_Section):
 
     clip_norm: float = Field(default=1.0, gt=0)
     """Gradient norm above which gradients are scaled down."""
+
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the large products in a step. Weights, tokens, gradients and losses stay float32. Pays on GPUs, and on
+    CPUs with bfloat16 instructions (avx512_bf16, AMX)."""
 
 
 class TrainingConfig(_Section):
@@ -142,7 +154,7 @@ class TrainConfig(_Section):
     """Noise put on clean images. Without it the images of `data.path` are noisy, and no clean image is read."""
 
     network: Network = UNetSpec()
-    """What is trained: `unet` or `masked_swin`."""
+    """What is trained: `unet`, `masked_swin`, `nafnet` or `restormer`."""
 
     method: Method = AsymmetricMasks()
     """How it is trained: `masked` on clean images with a noise recipe, `asymmetric` on noisy images alone."""
@@ -173,6 +185,13 @@ class TrainConfig(_Section):
             raise ValueError(
                 "inference.mode: expected 'direct' with method.kind 'masked' (that network never saw "
                 "the masks of multi-mask inference), found 'multi_mask'"
+            )
+        token = getattr(self.network, "mask_token", "none")
+        site = getattr(self.method, "site", "pixel")
+        if (site == "token") != (token != "none"):
+            raise ValueError(
+                "method.site: 'token' goes with network.mask_token 'zero' or 'learnable' of a masked_swin, 'pixel' "
+                f"with 'none'; found {site!r} with {token!r}"
             )
         if self.method.kind == "asymmetric" and self.data.crop < 2 * self.method.pd_stride:
             raise ValueError(

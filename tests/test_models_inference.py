@@ -4,7 +4,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from models import InferenceSpec, MaskedSwinSpec, Network, UNetSpec, denoise, fold, multi_mask_denoise
+from models import (
+    InferenceSpec,
+    MaskedSwinSpec,
+    Network,
+    UNetSpec,
+    denoise,
+    describe_inference,
+    fold,
+    multi_mask_denoise,
+)
 from models.asymmetric import sub_image_seeds
 from models.build import build
 from models.tiling import tiles
@@ -175,7 +184,7 @@ def test_multi_mask_chunks_bound_the_size_of_a_pass_and_change_nothing(
     settings = {"pd_stride": 2, "mask_count": 2, "draws": 3, "fill": "mean", "seed": 0}
     with torch.no_grad():
         at_once = multi_mask_denoise(network, image, **settings)
-        monkeypatch.setattr("models.asymmetric._PASS_PIXELS", 2 * 32 * 32)
+        monkeypatch.setattr("models.tiling._PASS_PIXELS", 2 * 32 * 32)
         chunked = multi_mask_denoise(network, image, **settings)
         echo = Echo()
         multi_mask_denoise(echo, image, **settings)
@@ -254,6 +263,7 @@ def test_misuse_is_refused() -> None:
         ("mode", "blind"),
         ("fill", "median"),
         ("attention", "on"),
+        ("offset", "local"),
         ("pd_stride", 0),
         ("draws", 0),
         ("halo", -1),
@@ -262,3 +272,42 @@ def test_misuse_is_refused() -> None:
 def test_an_impossible_spec_names_its_field(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"{field} must be"):
         InferenceSpec(**{field: value})
+
+
+def test_an_ensemble_of_one_draw_is_refused() -> None:
+    with pytest.raises(ValueError, match="draws must be at least 2 for attention 'ensemble', got 1"):
+        InferenceSpec(attention="ensemble")
+
+
+@pytest.mark.parametrize(
+    ("spec", "stochastic", "attention", "draws", "passes"),
+    [
+        (InferenceSpec(), True, "seeded", 1, 1),
+        (InferenceSpec(draws=4), True, "ensemble", 4, 4),
+        (InferenceSpec(attention="ensemble", draws=4), True, "ensemble", 4, 4),
+        (InferenceSpec(attention="off", draws=4), True, "off", 1, 1),
+        (InferenceSpec(draws=4), False, "none", 1, 1),
+        (InferenceSpec(mode="multi_mask", draws=4, mask_count=3), False, "none", 4, 12),
+        (InferenceSpec(mode="multi_mask", attention="off", draws=4), True, "off", 4, 8),
+    ],
+)
+def test_a_spec_is_described_as_what_the_network_does_and_costs(
+    spec: InferenceSpec, stochastic: bool, attention: str, draws: int, passes: int
+) -> None:
+    facts = describe_inference(spec, stochastic=stochastic)
+    assert (facts["attention"], facts["draws"], facts["passes"]) == (attention, draws, passes)
+    network = Echo().eval()
+    network.stochastic = stochastic
+    denoise(network, noisy(1, 3, 8, 8), spec)
+    assert sum(shape[0] for shape in network.calls) == passes
+
+
+def test_draws_of_attention_masks_go_through_the_network_together_as_far_as_memory_allows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    network = Echo().eval()
+    network.stochastic = True
+    image = noisy(1, 3, 16, 16)
+    monkeypatch.setattr("models.tiling._PASS_PIXELS", 3 * 16 * 16)
+    torch.testing.assert_close(denoise(network, image, InferenceSpec(draws=8)), image, rtol=0, atol=1e-6)
+    assert [shape[0] for shape in network.calls] == [3, 3, 2]

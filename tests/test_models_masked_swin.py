@@ -9,6 +9,7 @@ from models import MaskedSwin, MaskedSwinSpec, l1, official_state_dict, to_offic
 from models.build import build
 from models.masks import attention_mask, drop_path_keep
 from models.swin import SwinBlock
+from models.token_map import TokenMap
 from models.windows import relative_position_index, shift_masks, window_merge, window_partition
 
 ORACLES = Path(__file__).parent / "oracles"
@@ -33,19 +34,31 @@ def masks_of(oracle: dict[str, Tensor], case: str) -> list[Tensor] | None:
     return masks or None
 
 
+def use(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Force one way of computing masked attention: 0 % hidden is enough for the visible one, or 200 % is not."""
+    monkeypatch.setattr("models.swin._VISIBLE_PAYS", {"visible": 0.0, "plain": 2.0}[path])
+
+
 @pytest.mark.parametrize("name", ["nomask", "attnmask"])
 @pytest.mark.parametrize("case", ["a", "b", "c"])
 @pytest.mark.parametrize("grad", [False, True])
-def test_output_equals_the_independent_implementation(name: str, case: str, grad: bool) -> None:
+@pytest.mark.parametrize("path", ["visible", "plain"])
+def test_output_equals_the_independent_implementation(
+    name: str, case: str, grad: bool, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     oracle = arrays(name)
+    use(path, monkeypatch)
     with torch.set_grad_enabled(grad):
         output = network_of(oracle)(oracle[f"x_{case}"], attention_masks=masks_of(oracle, case))
     torch.testing.assert_close(output, oracle[f"y_{case}"], rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["nomask", "attnmask"])
-def test_loss_and_every_gradient_equal_the_independent_implementation(name: str) -> None:
+@pytest.mark.parametrize(("name", "path"), [("nomask", "plain"), ("attnmask", "plain"), ("attnmask", "visible")])
+def test_loss_and_every_gradient_equal_the_independent_implementation(
+    name: str, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     oracle = arrays(name)
+    use(path, monkeypatch)
     network = network_of(oracle)
     image = oracle["x_a"].clone().requires_grad_()
     loss = l1(network(image, attention_masks=masks_of(oracle, "a")), oracle["target_a"])
@@ -59,16 +72,19 @@ def test_loss_and_every_gradient_equal_the_independent_implementation(name: str)
         torch.testing.assert_close(ours[key], expected, rtol=0, atol=1e-5, msg=lambda text, key=key: f"{key}: {text}")
 
 
-@pytest.mark.parametrize("name", ["nomask", "attnmask"])
-def test_intermediate_features_equal_the_independent_implementation(name: str) -> None:
+@pytest.mark.parametrize(("name", "path"), [("nomask", "plain"), ("attnmask", "plain"), ("attnmask", "visible")])
+def test_intermediate_features_equal_the_independent_implementation(
+    name: str, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     oracle = arrays(name)
+    use(path, monkeypatch)
     network = network_of(oracle)
     seen: dict[str, Tensor] = {}
     attended: dict[str, list[Tensor]] = {}
 
     def keep(key: str):
         def hook(module: object, arguments: object, output: Tensor) -> None:
-            seen[key] = output
+            seen[key] = output.map() if isinstance(output, TokenMap) else output
 
         return hook
 
@@ -82,7 +98,7 @@ def test_intermediate_features_equal_the_independent_implementation(name: str) -
     network.embed_norm.register_forward_hook(keep("patch_embed"))
     network.norm.register_forward_hook(keep("norm"))
     network.norm.register_forward_pre_hook(lambda _, arguments: seen.update(rstb1=arguments[0]))
-    network.groups[1].blocks[0].register_forward_pre_hook(lambda _, arguments: seen.update(rstb0=arguments[0]))
+    network.groups[1].blocks[0].register_forward_pre_hook(lambda _, arguments: seen.update(rstb0=arguments[0].map()))
     network.conv_body.register_forward_hook(keep("conv_after_body"))
     network.conv_last.register_forward_hook(keep("conv_last"))
     for i, group in enumerate(network.groups):
@@ -101,6 +117,8 @@ def test_intermediate_features_equal_the_independent_implementation(name: str) -
             top, bottom = torch.cat([inside, column], 2), torch.cat([row, corner], 2)
             seen[key] = torch.cat([top, bottom], 1).reshape(32, 16, 12)
     features = {key.removeprefix("feat_a/"): value for key, value in oracle.items() if key.startswith("feat_a/")}
+    if path == "visible":  # which has no attention of its own to look into
+        features = {key: value for key, value in features.items() if not key.endswith("_attn")}
     assert seen.keys() == features.keys()
     for key, expected in features.items():
         torch.testing.assert_close(
@@ -200,15 +218,16 @@ def test_seeded_masks_are_those_of_the_unrolled_map() -> None:
     assert torch.equal(drawn, given)
 
 
-def test_hidden_tokens_enter_attention_as_the_bias_of_the_projection() -> None:
+def test_hidden_tokens_enter_attention_as_the_bias_of_the_projection(monkeypatch: pytest.MonkeyPatch) -> None:
     # Every token of a window hidden: all values are the bias, so attention returns proj(bias) for all tokens.
+    use("plain", monkeypatch)
     network = build(SMALL)
     block = network.groups[0].blocks[0]
     assert isinstance(block, SwinBlock)
     torch.nn.init.normal_(block.attention.qkv.bias, generator=torch.Generator().manual_seed(0))
     results = []
     block.attention.register_forward_hook(lambda *call: results.append(call[2]))
-    block(torch.rand(1, 4, 4, 12), hidden=torch.ones(1, 1, 1, 16, dtype=torch.bool))
+    block(TokenMap.of(torch.rand(1, 4, 4, 12)), hidden=torch.ones(1, 1, 1, 16, dtype=torch.bool))
     expected = block.attention.proj(block.attention.qkv.bias[24:])
     torch.testing.assert_close(results[0], expected.expand(1, 16, 12), rtol=0, atol=1e-5)
 
@@ -255,9 +274,9 @@ def test_a_dropped_branch_leaves_the_tokens_as_they_are() -> None:
     tokens = torch.rand(2, 8, 8, 12, generator=torch.Generator().manual_seed(0))
     keep = torch.tensor([[0.0, 0.0], [1.0, 1.0]])
     for block in network.groups[0].blocks:
-        output = block(tokens, keep=keep)
+        output = block(TokenMap.of(tokens), keep=keep).map()
         assert torch.equal(output[0], tokens[0])
-        torch.testing.assert_close(output[1], block(tokens)[1], rtol=0, atol=1e-6)
+        torch.testing.assert_close(output[1], block(TokenMap.of(tokens)).map()[1], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(

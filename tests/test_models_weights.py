@@ -1,6 +1,7 @@
 import hashlib
 import importlib
 import json
+import os
 import pickle
 import shutil
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from models import InferenceSpec, MaskedSwinSpec, UNetSpec, load, save
+from models import InferenceSpec, MaskedSwinSpec, UNetSpec, load, replace_card, save
 from models.build import build, describe, spec_from_dict
 from models.spec_io import spec_from_mapping, spec_to_dict
 
@@ -94,6 +95,25 @@ def test_a_file_with_something_appended_is_refused(folder: Path) -> None:
     refuses(folder, "more than the weights of this network need")
 
 
+def test_a_pipe_in_place_of_the_weights_is_refused_at_once(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    os.mkfifo(folder / "model.safetensors")
+    refuses(folder, "model.safetensors: not a file")
+
+
+def test_tables_that_the_weights_do_not_show_are_bounded(folder: Path) -> None:
+    document = json.loads((folder / "model.json").read_text())
+    document["network"] = {"kind": "masked_swin", "dim": 4, "depths": [48] * 16, "heads": [1] * 16, "window": 64}
+    (folder / "model.json").write_text(json.dumps(document))
+    refuses(folder, "model.json: tables of [0-9]+ bytes, more than 1073741824")
+
+
+def test_a_format_of_true_is_not_format_1(folder: Path) -> None:
+    document = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps(document | {"format": True}))
+    refuses(folder, "format True is unknown")
+
+
 def test_a_wrong_shape_type_or_name_is_refused(folder: Path) -> None:
     state = dict(build(SPEC).state_dict())
     wrong = state | {"head.bias": torch.zeros(4)}
@@ -133,7 +153,7 @@ def test_a_changed_bit_is_refused(folder: Path) -> None:
         ({"format": True, "more": 1}, "must have the keys|format True"),
         ({"more": 1}, "must have the keys"),
         ({"network": []}, "network must be an object, got list"),
-        ({"network": {"kind": "dncnn"}}, "kind must be one of masked_swin, unet, got 'dncnn'"),
+        ({"network": {"kind": "dncnn"}}, "kind must be one of masked_swin, unet, nafnet, restormer, got 'dncnn'"),
         ({"network": {"kind": ["unet"]}}, "kind must be one of masked_swin, unet"),
         (
             {"network": {"kind": "unet", "widht": 4}},
@@ -200,7 +220,7 @@ def test_initial_weights_depend_on_the_seed_alone() -> None:
 
 def test_describe_counts_without_building() -> None:
     facts = describe(MaskedSwinSpec())
-    assert facts == {
+    assert facts == facts | {
         "kind": "masked_swin",
         "channels": 3,
         "parameters": 824_118,
@@ -229,3 +249,17 @@ def test_the_package_works_under_another_name(tmp_path: Path, monkeypatch: pytes
     image = torch.rand(1, 3, 9, 9)
     assert torch.equal(copied.denoise(loaded.network, image, loaded.inference), image)
     assert type(loaded.network).__module__ == "models_of_a_registry.unet"
+
+
+def test_a_card_can_be_replaced_without_touching_the_rest(folder: Path) -> None:
+    before = load(folder)
+    replace_card(folder, {"validated": {"n": 3}})
+    after = load(folder)
+    assert after.card == {"validated": {"n": 3}}
+    assert (after.spec, after.inference, after.sha256) == (before.spec, before.inference, before.sha256)
+    document = (folder / "model.json").read_bytes()
+    with pytest.raises(ValueError, match="card must hold JSON values only"):
+        replace_card(folder, {"validated": {1, 2}})
+    assert (folder / "model.json").read_bytes() == document
+    with pytest.raises(ValueError, match="cannot be read"):
+        replace_card(folder / "nowhere", {})

@@ -94,6 +94,7 @@ def test_overrides_are_toml_and_bare_words_are_text() -> None:
     assert parse_override("a=1e-4") == ("a", 1e-4)
     assert parse_override("a=true") == ("a", True)
     assert parse_override("a=word") == ("a", "word")
+    assert parse_override("network.group_conv=1conv") == ("network.group_conv", "1conv")
     assert parse_override('a="two words"') == ("a", "two words")
 
 

@@ -116,6 +116,19 @@ def test_training_lowers_the_loss(photo_folder: Path, tmp_path: Path) -> None:
     assert np.mean(losses[-3:]) < 0.95 * np.mean(losses[:3])
 
 
+def test_a_step_in_bfloat16_is_close_to_one_in_float32_and_leaves_float32_weights(photo_folder: Path) -> None:
+    losses = {}
+    for precision in ("float32", "bfloat16"):
+        config = config_for(photo_folder, "network.residual=false", f"optimizer.precision='{precision}'")
+        state = new_state(config)
+        arrays = BatchSource(spec_for(config)).batch(0, range(4))
+        batch = {name: torch.from_numpy(arrays[name]) for name in ("noisy", "seeds")}
+        losses[precision] = train_step(state, batch, config.method, step_settings(config), 0.0).loss
+        assert {value.dtype for value in state.network.parameters()} == {torch.float32}
+    assert losses["float32"] != losses["bfloat16"]
+    assert math.isclose(losses["float32"], losses["bfloat16"], rel_tol=0.02)
+
+
 def test_a_run_that_the_clock_ends_logs_its_last_step(photo_folder: Path, tmp_path: Path) -> None:
     config = config_for(photo_folder, "training.steps=100000", "training.minutes=0.02", "training.log_every=1000")
     run(config, tmp_path / "run")

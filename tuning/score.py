@@ -180,7 +180,7 @@ class Judge:
                 draws=inference.draws,
                 fill=method.fill,
                 seed=inference.seed,
-                attention=inference.attention == "seeded",
+                attention=inference.attention != "off",
             )
             losses += (output - image).abs().mean((1, 2, 3)).tolist()
         return losses

@@ -67,8 +67,9 @@ def axes(config: TrainConfig) -> dict[str, Axis]:
             "method.input_ratio.low": Uniform(0.0, highest),
             "method.input_ratio.width": Uniform(0.0, 1.0),
         }
-        if config.network.kind == "masked_swin":
-            space["network.attention_ratio"] = Uniform(0.0, max(_MAX_ATTENTION_RATIO, config.network.attention_ratio))
+        attention = _attention_ratio(config)
+        if attention is not None:
+            space["network.attention_ratio"] = Uniform(0.0, max(_MAX_ATTENTION_RATIO, attention))
         return space
     crop, own = config.data.crop, config.method
     strides = {stride for stride in _PD_STRIDES if crop % stride == 0 and crop >= 2 * stride}
@@ -76,6 +77,14 @@ def axes(config: TrainConfig) -> dict[str, Axis]:
         "method.mask_count": Choice(tuple(sorted({*_MASK_COUNTS, own.mask_count}))),
         "method.pd_stride": Choice(tuple(sorted(strides | {own.pd_stride}))),
     }
+
+
+def _attention_ratio(config: TrainConfig) -> float | None:
+    """Return the attention ratio to search around; None without one, or with a range or one a block, which stay."""
+    network = config.network
+    if network.kind != "masked_swin" or network.attention_ratios or isinstance(network.attention_ratio, tuple):
+        return None
+    return network.attention_ratio
 
 
 def own_point(config: TrainConfig) -> Point:
@@ -87,8 +96,9 @@ def own_point(config: TrainConfig) -> Point:
             "method.input_ratio.low": low,
             "method.input_ratio.width": (high - low) / left if left > 0 else 0.0,
         }
-        if config.network.kind == "masked_swin":
-            point["network.attention_ratio"] = config.network.attention_ratio
+        attention = _attention_ratio(config)
+        if attention is not None:
+            point["network.attention_ratio"] = attention
         return point
     return {"method.mask_count": config.method.mask_count, "method.pd_stride": config.method.pd_stride}
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.commands.options import Json
+from pipeline.commands.options import Attention, Draws, Json, Offset
 
 if TYPE_CHECKING:
     from pipeline.data.folders import SourceFile
@@ -21,6 +21,9 @@ def denoise(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where to write; the tree is mirrored there.")],
     suffix: Annotated[str, typer.Option(help="Put between the stem and the suffix of every output.")] = "",
     format: Annotated[str | None, typer.Option(help="png, tiff or jpeg; by default each file keeps its own.")] = None,
+    attention: Attention = None,
+    draws: Draws = None,
+    offset: Offset = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
     json_output: Json = False,
@@ -29,22 +32,28 @@ def denoise(
 
     Exit code 0: all done, 3: some files failed, 1: all failed.
     """
-    from pipeline.console import print_json
+    from pipeline.console import console, print_json
     from pipeline.data.allocator import keep_freed_memory
     from pipeline.data.folders import scan
-    from pipeline.inference.denoiser import load_denoiser
+    from pipeline.inference.denoiser import NetworkDenoiser, load_denoiser
     from pipeline.inference.files import plan_outputs
+    from pipeline.inference.modes import in_words, with_mode
 
     files = scan(sources, exclude=_earlier_outputs(sources, out, suffix))
     # Before the model is loaded: a mistake in the paths should not cost the wait.
     plan_outputs(files, out, suffix=suffix, format=format)
     keep_freed_memory()
-    denoiser = load_denoiser(model, device)
+    denoiser, warning = with_mode(load_denoiser(model, device), attention=attention, draws=draws, offset=offset)
+    if warning:
+        console.print(f"note: {warning}", markup=False, style="yellow", soft_wrap=True)
     summary = _run(files, denoiser, out, suffix=suffix, format=format, overwrite=overwrite)
+    mode = denoiser.describe() if isinstance(denoiser, NetworkDenoiser) else None
     if json_output:
-        print_json(summary.to_dict())
+        print_json({**summary.to_dict(), "mode": mode, "warning": warning})
     else:
         _tell(summary, out)
+        if mode and mode["passes"] > 1:
+            console.print(f"{in_words(mode)}: {mode['passes']} passes of the network", markup=False, soft_wrap=True)
     failed = summary.count("failed")
     if failed:
         raise typer.Exit(1 if failed == len(summary.files) else 3)

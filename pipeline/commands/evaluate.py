@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.commands.options import Json
+from pipeline.commands.options import Attention, Draws, Json, Offset
 
 
 def evaluate(
@@ -25,6 +25,12 @@ def evaluate(
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="Also write a self-contained report here.")
     ] = None,
+    attention: Attention = None,
+    draws: Draws = None,
+    offset: Offset = None,
+    record: Annotated[
+        bool, typer.Option("--record", help="Write mode and numbers into the model's card, as validated.")
+    ] = False,
     workers: Annotated[int, typer.Option(help="Threads; 0 takes one a core.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     json_output: Json = False,
@@ -36,9 +42,13 @@ def evaluate(
     from pipeline.data.images import write_bytes
     from pipeline.data.paths import shown
     from pipeline.evaluation import evaluate as evaluation
+    from pipeline.evaluation.validated import check_recordable, record_validation
+    from pipeline.inference.modes import with_mode
 
     names = [name.strip() for name in baselines.split(",") if name.strip()]
-    denoiser = evaluation.load_denoiser(model, device)
+    if record:
+        check_recordable(model)
+    denoiser, _ = with_mode(evaluation.load_denoiser(model, device), attention=attention, draws=draws, offset=offset)
     with progress() as bar:
         task = bar.add_task("evaluate", total=None)
         result = evaluation.evaluate(
@@ -51,6 +61,8 @@ def evaluate(
             on_progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     result["model"] = model
+    if record:
+        record_validation(denoiser, result)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(out, (json.dumps(result, indent=1) + "\n").encode())
@@ -64,7 +76,18 @@ def evaluate(
             run=None,
             evaluation=result,
             pictures=pictures_of_pairs(denoiser, result),
-            commands=[command_line("evaluate", model=model, data=data, baselines=baselines, limit=limit)],
+            commands=[
+                command_line(
+                    "evaluate",
+                    model=model,
+                    data=data,
+                    baselines=baselines,
+                    limit=limit,
+                    attention=attention,
+                    draws=draws,
+                    offset=offset,
+                )
+            ],
         )
         console.print(f"report: {shown(report)}", markup=False, soft_wrap=True)
     for path in result["unpaired"]:
@@ -80,16 +103,31 @@ def _tell(result: dict[str, Any]) -> None:
 
     from pipeline.console import console
     from pipeline.evaluation.metrics import DEFINITIONS
+    from pipeline.inference.modes import in_words
 
     table = Table(title=f"{result['n']} of {result['available']} pairs, layout {result['layout']}")
     table.add_column("")
     for name in DEFINITIONS:
         table.add_column(name, justify="right")
     rows = {"noisy input": result["noisy"], **result["baselines"], "ours": result}
+    mended = result["mode"] is not None and result["mode"]["offset"] == "level"
+    if result["visible_offsets"]:
+        other, label = ("keep", "ours, offset kept") if mended else ("level", "ours with --offset level")
+        rows[label] = result["by_offset"][other]
     for label, values in rows.items():
         cells = [_number(name, values[name]) for name in DEFINITIONS]
         table.add_row(label, *cells, style="bold" if label == "ours" else None)
     console.print(table)
+    if result["visible_offsets"]:
+        console.print(
+            f"brightness or colour: visibly off in {result['visible_offsets']} of {result['n']} images"
+            + (", mended" if mended else ""),
+            markup=False,
+            style="yellow",
+        )
+    if result["mode"] is not None:
+        cost = f"{result['mode']['passes']} x the network, {result['seconds_per_megapixel']:.1f} s a megapixel"
+        console.print(f"mode: {in_words(result['mode'])}; {cost}", style="dim", markup=False, soft_wrap=True)
     console.print(f"protocol: {result['protocol']}", style="dim", markup=False)
 
 

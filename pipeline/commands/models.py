@@ -8,6 +8,9 @@ from typing import Annotated
 
 import typer
 
+from pipeline.commands.models_export import export
+from pipeline.commands.models_import import import_foreign
+from pipeline.commands.models_show import networks, show
 from pipeline.commands.options import Json
 from pipeline.console import console, print_json
 
@@ -37,21 +40,8 @@ def list_registered(json_output: Json = False) -> None:
     console.print(table)
 
 
-@models_app.command()
-def show(ref: _Ref, json_output: Json = False) -> None:
-    """Show network, size and card of a model."""
-    from models import describe, load
-    from pipeline.inference.denoiser import find_weights
-
-    folder = find_weights(ref)
-    loaded = load(folder)
-    facts = {"model": ref, "folder": str(folder), "network": describe(loaded.spec), "card": loaded.card}
-    if json_output:
-        print_json(facts)
-        return
-    from rich.pretty import Pretty
-
-    console.print(Pretty(facts))
+models_app.command()(show)
+models_app.command()(networks)
 
 
 @models_app.command()
@@ -113,3 +103,7 @@ def pull(
         print_json({"model": ref, "weights": str(out.resolve())})
         return
     console.print(f"weights  {out.resolve()}", markup=False, soft_wrap=True)
+
+
+models_app.command("import")(import_foreign)
+models_app.command()(export)

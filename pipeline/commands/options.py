@@ -14,3 +14,23 @@ Preset = Annotated[str | None, typer.Option("--preset", help="A shipped preset, 
 Config = Annotated[Path | None, typer.Option("--config", help="TOML file with the configuration.")]
 Data = Annotated[str | None, typer.Option("--data", help="Folder of images: noisy, or clean with a noise recipe.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Attention = Annotated[
+    str | None,
+    typer.Option(
+        help="Attention masks of a masked transformer: seeded, as in training; ensemble, the mean of several draws; "
+        "off. By default what the model is meant for.",
+        show_default=False,
+    ),
+]
+Draws = Annotated[
+    int | None,
+    typer.Option(help="Random draws to average; K draws take K times as long.", show_default=False),
+]
+Offset = Annotated[
+    str | None,
+    typer.Option(
+        help="What to do about a visible offset in brightness or colour: keep, or level, which brings them to those "
+        "of the noisy picture.",
+        show_default=False,
+    ),
+]

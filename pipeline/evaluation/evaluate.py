@@ -20,8 +20,9 @@ from pipeline.errors import UserError
 from pipeline.evaluation.baselines import Baseline, pick_baselines
 from pipeline.evaluation.datasets import Pair, find_pairs, spread
 from pipeline.evaluation.metrics import DEFINITIONS, SSIM_SIZE, measure
-from pipeline.inference.denoiser import Denoiser
+from pipeline.inference.denoiser import Denoiser, NetworkDenoiser
 from pipeline.inference.denoiser import load_denoiser as load_denoiser
+from pipeline.inference.offset import mended, offset_of
 
 PROTOCOL = "full images, 8-bit rounding, mean of per-image values"
 DEFAULT_BASELINES = ("nlm", "tv")
@@ -58,7 +59,9 @@ def evaluate(
 
     Returns:
         A dict that JSON can hold: layout, protocol, n, the metrics of the model at the top level, noisy and
-        baselines with theirs, per-image rows under images, unpaired files, and the metrics' definitions.
+        baselines with theirs, by_offset (the model's with its brightness and colour offset kept and mended),
+        visible_offsets (images that have one), mode (`models.describe_inference`), seconds_per_megapixel,
+        per-image rows under images, unpaired files, and the metrics' definitions.
 
     Raises:
         UserError: no pairs, sizes that differ, a picture that cannot be read, or an unknown name.
@@ -90,6 +93,10 @@ def evaluate(
         **_mean([row["model"] for row in rows]),
         "noisy": _mean([row["noisy"] for row in rows]),
         "baselines": {name: _mean([row["baselines"][name] for row in rows]) for name in chosen},
+        "by_offset": {how: _mean([row["by_offset"][how] for row in rows]) for how in ("keep", "level")},
+        "visible_offsets": sum(row["offset"] is not None and row["offset"]["visible"] for row in rows),
+        "mode": denoiser.describe() if isinstance(denoiser, NetworkDenoiser) else None,
+        "seconds_per_megapixel": 1e6 * sum(row["seconds"] for row in rows) / sum(row["pixels"] for row in rows),
         "images": rows,
         "unpaired": [str(path) for path in found.unpaired],
         "definitions": dict(DEFINITIONS),
@@ -123,20 +130,28 @@ def _measure_pair(
     pair: Pair, denoiser: Denoiser, baselines: dict[str, Baseline], gate: threading.Lock
 ) -> dict[str, Any]:
     noisy, clean = read_pair(pair)
+    how = denoiser.inference.offset if isinstance(denoiser, NetworkDenoiser) else "keep"
     with gate:
         start = time.perf_counter()
-        denoised = denoiser(noisy)
+        denoised = denoiser.uncorrected(noisy) if isinstance(denoiser, NetworkDenoiser) else denoiser(noisy)
         seconds = time.perf_counter() - start
     if denoised.shape != noisy.shape or not np.isfinite(denoised).all():
         raise UserError(f"{shown(pair.noisy)}: the model returned no picture of the same size with finite values")
+    by_offset = {
+        "keep": measure(denoised, clean),
+        "level": measure(mended(noisy, denoised, "level"), clean),
+    }
     return {
         "name": pair.name,
         "noisy": measure(noisy, clean),
-        "model": measure(denoised, clean),
+        "model": by_offset[how],
+        "by_offset": by_offset,
+        "offset": offset_of(noisy, denoised, corrected=how != "keep"),
         "baselines": {name: measure(run(noisy), clean) for name, run in baselines.items()},
         "detail": round(detail(clean), 4),
         "brightness": round(float(clean.mean()), 4),
         "seconds": round(seconds, 4),
+        "pixels": noisy.shape[0] * noisy.shape[1],
     }
 
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.paths import shown
 from pipeline.errors import UserError
+from pipeline.inference.offset import mended
+
+if TYPE_CHECKING:
+    from models import InferenceSpec
 
 FloatImage = NDArray[np.float32]
 """(H, W, C) float32, black 0 and white 1."""
@@ -46,6 +52,26 @@ class NetworkDenoiser:
             self._loaded = load(folder, device=self.device)
         except (ValueError, OSError) as error:
             raise UserError(f"{shown(folder)}: expected weights made by unveil; {_one_line(error)}") from error
+        self.inference = self._loaded.inference
+
+    def using(self, inference: InferenceSpec) -> NetworkDenoiser:
+        """Return a denoiser of the same weights that works as ``inference`` says."""
+        other = copy.copy(self)
+        other.inference = inference
+        return other
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether the network has attention masks to draw."""
+        return self._loaded.network.stochastic
+
+    def describe(self) -> dict[str, Any]:
+        """Return how it denoises: mode, attention, draws, passes of the network, seed, offset."""
+        return _described(self.inference, self.stochastic)
+
+    def describe_card(self) -> dict[str, Any]:
+        """Return the same for what the weights are meant for."""
+        return _described(self._loaded.inference, self.stochastic)
 
     @property
     def card(self) -> dict[str, Any]:
@@ -54,6 +80,10 @@ class NetworkDenoiser:
 
     def __call__(self, image: FloatImage, /) -> FloatImage:
         """Denoise (H, W, C); see `adapt_channels` for what happens to grey, RGB and alpha."""
+        return mended(image, self.uncorrected(image), self.inference.offset)
+
+    def uncorrected(self, image: FloatImage) -> FloatImage:
+        """Denoise (H, W, C) and keep whatever offset the network has."""
         return adapt_channels(image, self._loaded.network.channels, self._run)
 
     def _run(self, image: FloatImage) -> FloatImage:
@@ -62,7 +92,9 @@ class NetworkDenoiser:
         from models import denoise
 
         batch = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].to(self.device)
-        result = denoise(self._loaded.network, batch, self._loaded.inference)[0].float().cpu().numpy()
+        # The offset is mended outside, where grey and alpha are what they were.
+        spec = replace(self.inference, offset="keep")
+        result = denoise(self._loaded.network, batch, spec)[0].float().cpu().numpy()
         output: FloatImage = result.transpose(1, 2, 0)
         return output
 
@@ -140,6 +172,12 @@ def pick_device(device: str) -> str:
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"--device: expected auto, cpu or an available GPU, found {device!r}") from error
     return device
+
+
+def _described(inference: InferenceSpec, stochastic: bool) -> dict[str, Any]:
+    from models import describe_inference
+
+    return describe_inference(inference, stochastic=stochastic)
 
 
 def _one_line(error: Exception) -> str:

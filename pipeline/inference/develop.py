@@ -20,7 +20,7 @@ from pipeline.data.images import (
 )
 from pipeline.data.paths import shown
 from pipeline.errors import UserError
-from pipeline.inference.files import FileResult, FilesSummary, convert_files
+from pipeline.inference.files import FileResult, FilesSummary, Made, convert_files
 from raw.files import RAW_SUFFIXES
 
 FORMATS = {"tiff": ".tif", "png": ".png", "jpeg": ".jpg", "dng": ".dng"}
@@ -68,13 +68,13 @@ def develop_files(
     return convert_files(sources, outputs, convert, overwrite=overwrite, on_progress=on_progress)
 
 
-def _develop_file(converter: str, source: Path, output: Path) -> str | None:
+def _develop_file(converter: str, source: Path, output: Path) -> Made:
     if output.suffix == ".dng":
-        return _write_dng(source, output)
+        return Made(note=_write_dng(source, output))
     image = read_image(source) if converter == "libraw" else _developed_here(source)
     output.parent.mkdir(parents=True, exist_ok=True)
     write_image(output, image)
-    return image.note
+    return Made(note=image.note)
 
 
 def _developed_here(source: Path) -> Image:

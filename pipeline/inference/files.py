@@ -19,6 +19,7 @@ from pipeline.data.images import WRITABLE, Image, from_float, read_image, to_flo
 from pipeline.data.paths import confined, shown
 from pipeline.errors import UserError
 from pipeline.inference.denoiser import Denoiser
+from pipeline.inference.offset import denoise_measured, told
 from raw.files import RAW_SUFFIXES
 
 OUTPUT_FORMATS = {"png": ".png", "tiff": ".tif", "tif": ".tif", "jpeg": ".jpg", "jpg": ".jpg"}
@@ -47,6 +48,20 @@ class FileResult:
     note: str | None = None
     """How the pixels were made, where a user should know it (`Image.note`)."""
 
+    offset: dict[str, Any] | None = None
+    """How far the network's brightness and colour are from the noisy picture (`denoise_measured`), if it is known."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Made:
+    """What is known about an output that was written."""
+
+    note: str | None = None
+    """As in `FileResult`."""
+
+    offset: dict[str, Any] | None = None
+    """As in `FileResult`."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FilesSummary:
@@ -64,14 +79,16 @@ class FilesSummary:
         return dict(Counter(file.note for file in self.files if file.note is not None))
 
     def told(self, out: str) -> list[str]:
-        """Return the counts as a sentence, and each note once; ``out`` is the folder, as shown."""
+        """Return the counts as a sentence, each note once, and offsets; ``out`` is the folder, as shown."""
         parts = [f"{self.count('ok')} written to {out}"]
         if skipped := self.count("skipped"):
             parts.append(f"{skipped} there already and left alone (--overwrite replaces them)")
         if failed := self.count("failed"):
             parts.append(f"{failed} failed")
         counted = ((f"{count} {'file' if count == 1 else 'files'}", note) for note, count in self.notes().items())
-        return [", ".join(parts), *(f"{files}: {note}" for files, note in counted)]
+        lines = [", ".join(parts), *(f"{files}: {note}" for files, note in counted)]
+        offset = told(self.files)
+        return [*lines, offset] if offset else lines
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form: files, ok, failed, skipped."""
@@ -122,7 +139,7 @@ def denoise_files(
 def convert_files(
     sources: Sequence[SourceFile],
     outputs: Sequence[Path],
-    convert: Callable[[Path, Path], str | None],
+    convert: Callable[[Path, Path], Made],
     *,
     overwrite: bool = False,
     on_progress: Callable[[FileResult], None] | None = None,
@@ -132,7 +149,7 @@ def convert_files(
     Args:
         sources: what is read.
         outputs: what is written, of `plan_outputs`.
-        convert: called with the two paths; makes the folder, returns a note or None, raises what it cannot do.
+        convert: called with the two paths; makes folder and file, raises what it cannot do.
         overwrite: replace outputs that exist; otherwise those files are skipped.
         on_progress: called after each file.
 
@@ -228,30 +245,34 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _convert_file(
-    source: Path, output: Path, convert: Callable[[Path, Path], str | None], overwrite: bool
-) -> FileResult:
+def _convert_file(source: Path, output: Path, convert: Callable[[Path, Path], Made], overwrite: bool) -> FileResult:
     def result(status: Literal["ok", "failed", "skipped"], error: str | None = None) -> FileResult:
         seconds = round(time.perf_counter() - start, 3)
         return FileResult(
-            source=str(source), output=str(output), status=status, error=error, seconds=seconds, note=note
+            source=str(source),
+            output=str(output),
+            status=status,
+            error=error,
+            seconds=seconds,
+            note=made.note,
+            offset=made.offset,
         )
 
     start = time.perf_counter()
-    note = None
+    made = Made()
     if not overwrite and os.path.lexists(output):
         return result("skipped", f"{shown(output)}: exists; pass --overwrite to replace it")
     try:
-        note = convert(source, output)
+        made = convert(source, output)
     except (UserError, OSError, ValueError, RuntimeError, MemoryError) as error:
         # RuntimeError covers a GPU out of memory: the next picture may be smaller.
         return result("failed", failure_line(error, source, output))
     return result("ok")
 
 
-def _denoise_file(denoiser: Denoiser, source: Path, output: Path) -> str | None:
+def _denoise_file(denoiser: Denoiser, source: Path, output: Path) -> Made:
     image = read_image(source)
-    denoised = denoiser(to_float(image.pixels))
+    denoised, offset = denoise_measured(denoiser, to_float(image.pixels))
     if denoised.shape != image.pixels.shape:
         raise ValueError(f"the model returned {denoised.shape} for a picture of {image.pixels.shape}")
     if not np.isfinite(denoised).all():
@@ -260,7 +281,7 @@ def _denoise_file(denoiser: Denoiser, source: Path, output: Path) -> str | None:
     _keep_alpha(pixels, image)
     output.parent.mkdir(parents=True, exist_ok=True)
     write_image(output, Image(pixels=pixels, metadata=image.metadata, format=image.format))
-    return image.note
+    return Made(note=image.note, offset=offset)
 
 
 def _keep_alpha(pixels: np.ndarray, image: Image) -> None:

@@ -76,4 +76,6 @@ def data_card(config: TrainConfig, manifest: dict[str, Any]) -> dict[str, Any]:
         "config": dump(config),
         "data": {"path": manifest["path"], "images": manifest["images"], "hash": manifest["hash"]},
         "clean_images_read": config.noise is not None,
+        # Training measures nothing; `unveil evaluate --record` fills it in.
+        "validated": None,
     }

@@ -30,6 +30,7 @@ class StepSettings:
     warmup_steps: int
     ema_decay: float
     clip_norm: float
+    precision: Literal["float32", "bfloat16"] = "float32"
 
 
 class TrainState:
@@ -95,7 +96,9 @@ def train_step(
     for group in state.optimizer.param_groups:
         group["lr"] = rate
     state.optimizer.zero_grad(set_to_none=True)
-    loss = batch_loss(method, network or state.network, batch)
+    short = settings.precision == "bfloat16"
+    with torch.autocast(batch["noisy"].device.type, torch.bfloat16, enabled=short):
+        loss = batch_loss(method, network or state.network, batch)
     loss.backward()  # type: ignore[no-untyped-call]
     # The norm of the gradients after all-reduce: the same number on every rank, so all skip or none does.
     norm = float(nn.utils.clip_grad_norm_(state.network.parameters(), settings.clip_norm))
