@@ -1,7 +1,6 @@
 """Networks, masks, losses and tiled inference: tensors in, tensors out. Imports no other package of ours."""
 
 from .asymmetric import AsymmetricMasks as AsymmetricMasks
-from .asymmetric import multi_mask_denoise as multi_mask_denoise
 from .build import NetworkSpec as NetworkSpec
 from .build import build as build
 from .build import default_specs as default_specs
@@ -10,17 +9,23 @@ from .build import spec_from_dict as spec_from_dict
 from .cost import count_macs as count_macs
 from .cost import measure_reach as measure_reach
 from .cost import reach_bound as reach_bound
+from .distillation import Distillation as Distillation
+from .fill import FILLS as FILLS
 from .fill import Fill as Fill
 from .fill import fill_hidden as fill_hidden
+from .holes import footprint as footprint
+from .holes import masks_of as masks_of
 from .inference import InferenceSpec as InferenceSpec
 from .inference import denoise as denoise
 from .inference import describe_inference as describe_inference
+from .level_map import level_map as level_map
 from .level_offset import LevelOffset as LevelOffset
 from .level_offset import correct_offset as correct_offset
 from .level_offset import measure_offset as measure_offset
 from .losses import charbonnier as charbonnier
 from .losses import l1 as l1
 from .losses import masked_l1 as masked_l1
+from .losses import total_variation as total_variation
 from .masked_swin import MaskedSwin as MaskedSwin
 from .masked_swin import MaskedSwinSpec as MaskedSwinSpec
 from .masked_training import MaskedTraining as MaskedTraining
@@ -31,6 +36,7 @@ from .masks import fold_seeds as fold_seeds
 from .masks import hash_uniform as hash_uniform
 from .masks import hide as hide
 from .masks import input_mask as input_mask
+from .multi_mask import multi_mask_denoise as multi_mask_denoise
 from .nafnet import NAFNet as NAFNet
 from .nafnet import NafnetSpec as NafnetSpec
 from .network import Network as Network
@@ -38,6 +44,7 @@ from .official import official_state_dict as official_state_dict
 from .official import to_official_state_dict as to_official_state_dict
 from .pixel_shuffle import pd_down as pd_down
 from .pixel_shuffle import pd_up as pd_up
+from .refine import refine as refine
 from .restormer import Restormer as Restormer
 from .restormer import RestormerSpec as RestormerSpec
 from .spec_io import spec_from_mapping as spec_from_mapping

@@ -17,6 +17,8 @@ from .unet import UNetSpec, receptive_field
 # Half a step of 8 bits: a smaller change is lost in rounding, in the mean.
 _VISIBLE = 1 / 512
 
+_TEST_SIGMA = 25 / 255
+
 
 def count_macs(network: Network, height: int, width: int) -> int:
     """Multiply-accumulates of one forward pass of one image, without computing it.
@@ -41,7 +43,7 @@ def count_macs(network: Network, height: int, width: int) -> int:
         fake.to_empty(device="cpu").eval()
         image = torch.empty(1, network.channels, height, width)
         with counter:
-            fake(image)
+            fake(image, **_noise(network, 0.0))
     return counter.get_total_flops() // 2
 
 
@@ -104,20 +106,26 @@ def measure_reach(network: Network, *, size: int = 192, positions: int = 3, thre
         raise ValueError("network is in training mode; call network.eval() first")
     device = next(network.parameters()).device
     image = _test_image(network.channels, size).to(device)
-    before = network(image)
+    noise = {name: value.to(device) for name, value in _noise(network, _TEST_SIGMA).items()}
+    before = network(image, **noise)
     reach = 0
     for index in range(positions):
         row, column = size // 2 + 3 * index, size // 2 + 5 * index
         changed = image.clone()
         changed[..., row, column] = (image[..., row, column] < 0.5).to(image.dtype)
-        moved = ((network(changed) - before).abs().amax((0, 1)) > threshold).nonzero()
+        moved = ((network(changed, **noise) - before).abs().amax((0, 1)) > threshold).nonzero()
         if len(moved):
             reach = max(reach, int((moved - torch.tensor([row, column], device=device)).abs().max()))
     return reach
+
+
+def _noise(network: Network, sigma: float) -> dict[str, Tensor]:
+    """What a network with a level map is told of one image with white noise."""
+    return {"noise": torch.tensor([[0.0, sigma**2]])} if network.level_map else {}
 
 
 def _test_image(channels: int, size: int) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(1, channels, 6, 6, generator=generator)
     smooth = F.interpolate(coarse, (size, size), mode="bicubic", align_corners=True)
-    return (smooth + 25 / 255 * torch.randn(smooth.shape, generator=generator)).clamp(0, 1)
+    return (smooth + _TEST_SIGMA * torch.randn(smooth.shape, generator=generator)).clamp(0, 1)

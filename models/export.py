@@ -7,10 +7,10 @@ graph to one size, so it stays outside.
 import torch
 from torch import Tensor, nn
 
-from .asymmetric import sub_image_seeds
 from .flat_swin import FlatSwin
 from .masked_swin import MaskedSwin
 from .masks import fold
+from .multi_mask import sub_image_seeds
 from .nafnet import NAFNet
 from .network import Network
 
@@ -23,13 +23,15 @@ class Exportable(nn.Module):
         seed: ``InferenceSpec.seed``, for the attention masks of its first draw; None for no masks.
 
     Raises:
-        ValueError: the network is in training mode.
+        ValueError: the network is in training mode, or has a level map.
     """
 
     def __init__(self, network: Network, seed: int | None) -> None:
         super().__init__()
         if network.training:
             raise ValueError("network is in training mode; call network.eval() first")
+        if network.level_map:
+            raise ValueError("network has a level map: a graph whose only input is the image cannot feed it")
         self.inner: nn.Module = network
         if isinstance(network, MaskedSwin):
             self.inner = FlatSwin(network, None if seed is None else draw_seed(seed))

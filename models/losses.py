@@ -30,6 +30,23 @@ def masked_l1(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     return (error * hidden).sum() / (hidden.sum() * error.shape[1]).clamp_min(1.0)
 
 
+def total_variation(image: Tensor) -> Tensor:
+    """Mean absolute difference of vertical neighbours plus that of horizontal ones (Rudin, Osher & Fatemi 1992).
+
+    Args:
+        image: (B, C, H, W) float.
+
+    Returns:
+        Scalar float32; an axis of one pixel adds nothing.
+    """
+    image = image.float()
+    total = image.new_zeros(())
+    for axis in (-2, -1):
+        if image.shape[axis] > 1:
+            total = total + image.diff(dim=axis).abs().mean()
+    return total
+
+
 def charbonnier(prediction: Tensor, target: Tensor, epsilon: float = 1e-3) -> Tensor:
     """Mean of sqrt(error**2 + epsilon**2) (Charbonnier et al., ICIP 1994); scalar float32."""
     error = prediction.float() - target.float()

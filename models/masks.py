@@ -28,6 +28,8 @@ _ATTENTION_STREAM = 2
 _COMPLEMENTARY_STREAM = 3
 _RATIO_STREAM = 4
 _DROP_PATH_STREAM = 5
+_REPLACEMENT_STREAM = 6
+HOLE_STREAM = 7
 
 
 @overload
@@ -136,6 +138,27 @@ def input_mask(
     return _hidden(hash_uniform(seeds[:, None, None], _INPUT_STREAM, rows, columns), ratio)[:, None]
 
 
+def replaced_pixels(
+    seeds: Tensor, share: float, draw: int, height: int, width: int, *, origin: tuple[int, int] = (0, 0)
+) -> Tensor:
+    """Pixels that one copy of random-replacing refinement takes from the noisy image.
+
+    Args:
+        seeds: (B,) int64, one a sample.
+        share: expected fraction in [0, 1].
+        draw: number of the copy.
+        height: rows of the image.
+        width: columns of the image.
+        origin: absolute (row, column) of the top-left pixel.
+
+    Returns:
+        (B, 1, H, W) bool.
+    """
+    rows, columns = _grid(height, width, origin, seeds.device)
+    uniform = hash_uniform(seeds[:, None, None], _REPLACEMENT_STREAM, draw, rows, columns)
+    return _hidden(uniform, share)[:, None]
+
+
 def attention_mask(
     seeds: Tensor,
     ratio: float | Tensor,
@@ -173,7 +196,7 @@ def complementary_mask(
     origin: tuple[int, int] = (0, 0),
 ) -> Tensor:
     """Mask number ``index`` of ``complementary_masks``, (B, 1, H, W) bool, without drawing the others."""
-    return _partition(seeds, count, height, width, draw, origin) == index
+    return partition_numbers(seeds, count, height, width, draw=draw, origin=origin) == index
 
 
 def complementary_masks(
@@ -192,7 +215,7 @@ def complementary_masks(
     Returns:
         (count, B, 1, H, W) bool, True = hidden.
     """
-    part = _partition(seeds, count, height, width, draw, origin)
+    part = partition_numbers(seeds, count, height, width, draw=draw, origin=origin)
     return torch.stack([part == index for index in range(count)])
 
 
@@ -201,7 +224,10 @@ def hide(image: Tensor, mask: Tensor, fill: float) -> Tensor:
     return image.masked_fill(mask, fill)
 
 
-def _partition(seeds: Tensor, count: int, height: int, width: int, draw: int, origin: tuple[int, int]) -> Tensor:
+def partition_numbers(
+    seeds: Tensor, count: int, height: int, width: int, *, draw: int = 0, origin: tuple[int, int] = (0, 0)
+) -> Tensor:
+    """Number of the one of ``complementary_masks`` that hides each pixel, (B, 1, H, W) int64 in [0, ``count``)."""
     if count < 2:
         raise ValueError(f"mask_count must be at least 2, got {count}")
     rows, columns = _grid(height, width, origin, seeds.device)

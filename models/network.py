@@ -11,7 +11,8 @@ class Network(nn.Module):
 
     ``forward(image, *, seeds=None, origin=(0, 0))``: ``seeds`` (B,) int64 decide all randomness of a sample
     (attention masks, stochastic depth), together with the absolute ``origin`` (row, column) of the image's
-    top-left pixel. Without seeds an evaluation is deterministic and hides nothing.
+    top-left pixel. Without seeds an evaluation is deterministic and hides nothing. Networks with ``level_map`` also
+    take, and need, ``noise`` (B, 2): shot and read variance of each image (`models.level_map`).
     """
 
     channels: int
@@ -26,6 +27,9 @@ class Network(nn.Module):
     stochastic: bool
     """Whether ``seeds`` change the output in evaluation."""
 
+    level_map: bool = False
+    """Whether the network is told the noise level of each image."""
+
     def check(self, image: Tensor) -> None:
         """Raise ValueError unless ``image`` is a (B, C, H, W) float batch of this network's channels."""
         if image.dim() != 4 or image.shape[1] != self.channels or 0 in image.shape:
@@ -34,6 +38,12 @@ class Network(nn.Module):
             )
         if not image.is_floating_point():
             raise ValueError(f"image must be floating point in [0, 1], got {image.dtype}")
+
+    def check_noise(self, noise: Tensor | None) -> None:
+        """Raise ValueError unless ``noise`` is given exactly if this network has a level map."""
+        if (noise is not None) != self.level_map:
+            expected = "(shot, read) of each image" if self.level_map else "None (it has no level map)"
+            raise ValueError(f"noise must be {expected} for this network, got {'None' if noise is None else 'values'}")
 
 
 def table_bytes(network: nn.Module) -> int:

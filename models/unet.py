@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .level_map import level_map
 from .network import Network, start_at_zero
 from .padding import pad_to_multiple
 
@@ -47,6 +48,10 @@ class UNetSpec:
     with fill "zero", masked training): there the sum would carry the filled value into the output.
     """
 
+    level_map: bool = False
+    """Whether the network is also shown how noisy each pixel is: one more input channel, from the noise parameters
+    that come with the image."""
+
     def __post_init__(self) -> None:
         for name, low, high in (
             ("channels", 1, 64),
@@ -69,10 +74,12 @@ class UNet(Network):
         self.multiple = 2**spec.depth
         self.reach = receptive_field(spec)
         self.stochastic = False
+        self.level_map = spec.level_map
         widths = [spec.width] + [2 * spec.width] * spec.depth
         finer, coarser = widths[:-1], widths[1:]
+        inputs = spec.channels + spec.level_map
         self.encoders = nn.ModuleList(
-            _convolutions(spec.channels if level == 0 else width, width, spec.convolutions)
+            _convolutions(inputs if level == 0 else width, width, spec.convolutions)
             for level, width in enumerate(widths)
         )
         self.downs = nn.ModuleList(
@@ -100,14 +107,22 @@ class UNet(Network):
         *,
         seeds: Tensor | None = None,  # noqa: ARG002  every network has this signature
         origin: tuple[int, int] = (0, 0),  # noqa: ARG002
+        noise: Tensor | None = None,
     ) -> Tensor:
-        """Denoise (B, C, H, W) float in [0, 1] to the same shape, not clipped."""
+        """Denoise (B, C, H, W) float in [0, 1] to the same shape, not clipped.
+
+        ``noise`` (B, 2) float, shot and read variance of each image, goes with ``level_map`` and only with it.
+        """
         self.check(image)
+        self.check_noise(noise)
         height, width = image.shape[-2:]
         padded = pad_to_multiple(image, self.multiple)
         # Centred at mid-grey, so that the first convolution sees no large constant; channels last is 1.5
         # times faster on a CPU, and the convolutions keep the layout of their input.
-        features = self.encoders[0]((padded - 0.5).contiguous(memory_format=torch.channels_last))
+        shown = padded - 0.5
+        if noise is not None:
+            shown = torch.cat([shown, level_map(padded, noise)], dim=1)
+        features = self.encoders[0](shown.contiguous(memory_format=torch.channels_last))
         skips = []
         for down, encoder in zip(self.downs, list(self.encoders)[1:], strict=True):
             skips.append(features)

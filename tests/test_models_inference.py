@@ -14,8 +14,8 @@ from models import (
     fold,
     multi_mask_denoise,
 )
-from models.asymmetric import sub_image_seeds
 from models.build import build
+from models.multi_mask import sub_image_seeds
 from models.tiling import tiles
 
 SWIN = MaskedSwinSpec(dim=12, depths=(2,), heads=(2,), window=4)
@@ -86,7 +86,8 @@ def test_a_tiled_image_equals_the_whole_image_for_a_network_with_a_finite_reach(
     whole = denoise(network, image, spec, tile=1000)
     tiled = denoise(network, image, spec, tile=48)
     torch.testing.assert_close(tiled, whole, rtol=0, atol=1e-5)
-    assert torch.equal((tiled * 255).round(), (whole * 255).round())
+    # 8-bit values agree but for those within that distance of the middle of two steps.
+    assert ((tiled * 255).round() != (whole * 255).round()).float().mean() < 1e-3
 
 
 def test_too_small_a_halo_shows() -> None:

@@ -14,10 +14,13 @@ from models import (
     l1,
     masked_l1,
     pd_down,
+    pd_up,
+    total_variation,
 )
-from models.asymmetric import sub_image_seeds
 from models.build import build
+from models.holes import Partition
 from models.masks import uniform_ratio
+from models.multi_mask import sub_image_seeds
 
 
 def pair(batch: int = 2, size: int = 20, channels: int = 3) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -96,6 +99,42 @@ def test_asymmetric_training_runs_the_first_mask_once_and_compares_hidden_pixels
     torch.testing.assert_close(loss, (0.5 * shown - sub_images).abs()[hidden].mean())
 
 
+def test_total_variation_is_the_mean_difference_of_neighbours() -> None:
+    image = torch.tensor([[1.0, 2.0, 4.0], [1.0, 0.0, 4.0]])[None, None]
+    assert total_variation(image) == pytest.approx((0 + 2 + 0) / 3 + (1 + 2 + 1 + 4) / 4)
+    assert total_variation(image[..., :1, :1]) == 0.0
+    assert total_variation(image.bfloat16()).dtype == torch.float32
+
+
+@pytest.mark.parametrize("method", [{"pd_stride": 2, "mask_count": 3}, {"pd_stride": 1, "hole": (3, 1)}])
+def test_the_smoothing_fine_tune_compares_the_full_multi_mask_output_and_smooths_it(method: dict[str, object]) -> None:
+    noisy, _, seeds = pair(size=24)
+    network = build(UNetSpec(width=8, depth=1, residual=False), seed=2)
+    weighted = [AsymmetricMasks(**method, smoothing=value).loss(network, noisy, seeds) for value in (0.25, 0.5)]
+    stride, partition = method["pd_stride"], Partition.of(AsymmetricMasks(**method))
+    sub_images, sub_seeds = pd_down(noisy, stride), sub_image_seeds(seeds, stride)
+    numbers = partition.numbers(sub_seeds, *sub_images.shape[-2:])
+    output = torch.zeros_like(sub_images)
+    for index in range(partition.count):
+        targets, hidden = partition.mask(numbers, index)
+        output = torch.where(targets, network(fill_hidden(sub_images, hidden, "mean")), output)
+    # The prior sees the image put together again: the phases of downsampling side by side.
+    prior, error = total_variation(pd_up(output, stride)), (output - sub_images).abs().mean()
+    for value, loss in zip((0.25, 0.5), weighted, strict=True):
+        torch.testing.assert_close(loss, value * prior + error)
+    gradients = torch.autograd.grad(weighted[0], list(network.parameters()))
+    expected = torch.autograd.grad(0.25 * prior + error, list(network.parameters()))
+    for one, other in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_a_fine_tune_is_one_call_of_the_network_as_distributed_training_needs() -> None:
+    noisy, _, seeds = pair()
+    network = Recorder()
+    AsymmetricMasks(pd_stride=2, mask_count=3, smoothing=0.01).loss(network, noisy, seeds)
+    assert [len(shown) for shown in network.seen] == [2 * 4 * 3]
+
+
 def test_sub_images_of_one_image_have_masks_of_their_own() -> None:
     masks = complementary_masks(sub_image_seeds(torch.tensor([1, 2]), 3), 2, 32, 32)[0]
     assert masks.shape == (18, 1, 32, 32)
@@ -151,6 +190,8 @@ def test_a_crop_smaller_than_the_stride_is_refused() -> None:
         (lambda: AsymmetricMasks(pd_stride=0), "pd_stride"),
         (lambda: AsymmetricMasks(mask_count=1), "mask_count"),
         (lambda: AsymmetricMasks(fill="median"), "fill"),
+        (lambda: AsymmetricMasks(smoothing=-0.1), "smoothing"),
+        (lambda: AsymmetricMasks(smoothing=float("nan")), "smoothing"),
     ],
 )
 def test_an_impossible_setting_names_its_field(build_spec: object, field: str) -> None:

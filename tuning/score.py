@@ -179,6 +179,9 @@ class Judge:
                 mask_count=method.mask_count,
                 draws=inference.draws,
                 fill=method.fill,
+                hole=method.hole,
+                hole_shape=method.hole_shape,
+                layout=method.layout,
                 seed=inference.seed,
                 attention=inference.attention != "off",
             )

@@ -87,7 +87,7 @@ def outputs(network: Network, noisy: Tensor, spec: InferenceSpec, most: int) -> 
 
 def draw_alone(network: Network, noisy: Tensor, spec: InferenceSpec, draw: int) -> Tensor:
     from models import fold
-    from models.asymmetric import sub_image_seeds
+    from models.multi_mask import sub_image_seeds
 
     seeds = sub_image_seeds(torch.tensor([fold(spec.seed, draw)]), 1)
     with torch.inference_mode():
