@@ -34,7 +34,7 @@ class RawPair:
     """Colours, white balance and CFA pattern of both."""
 
     level: NoiseLevel
-    """Var = shot x + read of ``noisy``."""
+    """Var = shot x + read of ``noisy``, its rounding to digital numbers included where the recipe rounds."""
 
     black: int
     """Pedestal of the sensor in digital numbers."""
@@ -79,6 +79,8 @@ def _dark(clean: Tensor, parameters: Parameters) -> RawPair:
     # As recorded: the brightening by ratio comes later, and would saturate in a file.
     noisy = exposure.add(raw, generator_from(parameters), camera.pattern) / exposure.ratio
     spread = 1.0 if exposure.read_shape is None else tukey_lambda.variance(exposure.read_shape)
-    read = (exposure.read_scale**2 * spread + exposure.row_std**2) / ELD_RANGE**2
+    # Rounding to whole digital numbers adds the variance of a uniform distribution one number wide.
+    rounding = 1 / 12 if exposure.quantise else 0.0
+    read = (exposure.read_scale**2 * spread + exposure.row_std**2 + rounding) / ELD_RANGE**2
     level = NoiseLevel(shot=exposure.gain / ELD_RANGE, read=read)
     return RawPair(noisy=noisy, clean=raw, camera=camera, level=level, black=ELD_BLACK, white=ELD_WHITE)
