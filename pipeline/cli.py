@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from pipeline import __version__
+from pipeline.commands.benchmark import benchmark_app
 from pipeline.commands.demo import demo
 from pipeline.commands.denoise import denoise
 from pipeline.commands.develop import develop
@@ -40,6 +41,7 @@ app = typer.Typer(
 for command in (demo, train, denoise, evaluate, inspect, synth, develop, tune):
     app.command()(command)
 app.add_typer(models_app, name="models")
+app.add_typer(benchmark_app, name="benchmark")
 app.command()(report)
 app.command()(doctor)
 

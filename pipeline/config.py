@@ -60,11 +60,17 @@ def load_config(
 
 
 def apply_overrides(tree: dict[str, Any], overrides: Sequence[str], data: str | None) -> dict[str, Any]:
-    """Return a copy of `tree` with the overrides put in, in order, and `data` as an absolute `data.path`."""
+    """Return a copy of `tree` with the overrides put in, in order, and `data` as an absolute `data.path`.
+
+    A key that is set is taken out of `adapt`.
+    """
     tree = copy.deepcopy(tree)
     for override in overrides:
         key, value = parse_override(override)
         _assign(tree, key, value)
+        # What is set is not to be chosen.
+        if key in tree.get("adapt", ()):
+            tree["adapt"] = [other for other in tree["adapt"] if other != key]
     if data is not None:
         _assign(tree, "data.path", str(Path(data).expanduser().resolve()))
     return tree

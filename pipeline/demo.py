@@ -75,6 +75,7 @@ def run_demo(out: Path, data: Path | None, overrides: list[str], *, train: Train
         RunError: training failed.
     """
     from pipeline.data.folders import scan
+    from pipeline.data.noisy_side import noisy_side
     from pipeline.evaluation.run_report import report_run
     from pipeline.inference.denoiser import NetworkDenoiser
     from pipeline.inference.files import denoise_files
@@ -97,7 +98,7 @@ def run_demo(out: Path, data: Path | None, overrides: list[str], *, train: Train
             "tracking.experiment=unveil-demo",
         ]
         config = load_config(preset="quick", overrides=[*own, *overrides], data=str(data))
-        sources = _some(scan([data]))
+        sources = _some(noisy_side(scan([data]), config.data.layout))
     trained = train(config, run_dir)
     denoiser = NetworkDenoiser(Path(trained.weights))
     say(f"denoising {len(sources)} images")
@@ -122,7 +123,7 @@ def run_demo(out: Path, data: Path | None, overrides: list[str], *, train: Train
         seconds=round(time.monotonic() - start, 1),
         next=[
             f"unveil denoise {folder_of_photos} --model {model} --out clean",
-            f"unveil train --preset quick --data {folder_of_photos} --out runs/mine",
+            f"unveil train --data {folder_of_photos} --out runs/mine",
             f"unveil models show {model}",
         ],
     )

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from models import (
     AsymmetricMasks,
+    Distillation,
     InferenceSpec,
     MaskedSwinSpec,
     MaskedTraining,
@@ -20,9 +21,10 @@ from models import (
     UNetSpec,
 )
 from noise import NoiseRecipe
+from pipeline.schema_checks import check_parts
 
 Network = Annotated[MaskedSwinSpec | UNetSpec | NafnetSpec | RestormerSpec, Field(discriminator="kind")]
-Method = Annotated[MaskedTraining | AsymmetricMasks, Field(discriminator="kind")]
+Method = Annotated[MaskedTraining | AsymmetricMasks | Distillation, Field(discriminator="kind")]
 Recipe = Annotated[NoiseRecipe, Field(discriminator="kind")]
 
 
@@ -37,6 +39,18 @@ class DataConfig(_Section):
 
     path: str = ""
     """Folder of images, or one image; set by `--data`. Noisy photos, or clean images when `noise` is given."""
+
+    layout: Literal["auto", "plain", "sidd", "polyu", "pairs", "nind"] = "auto"
+    """Which files of the folder are the noisy side, when there is no `noise` recipe. `auto` leaves out what a known
+    data set calls clean; a named layout takes its noisy files and nothing else; `plain` takes every image."""
+
+    domain: Literal["display", "raw"] = "display"
+    """What the network sees: pictures, raw files developed; or `raw`, the planes R, Gr, Gb, B of the mosaics of raw
+    files, whose pixels are the cells of the mosaic."""
+
+    raw_curve: Literal["stabilised", "linear"] = "stabilised"
+    """How `raw` values are shown to the network: on the curve that makes the noise of a file the same everywhere, or as
+    they are."""
 
     crop: int = Field(default=120, ge=8, le=2048)
     """Side of the square training crop, in pixels. Every image must be at least this large."""
@@ -87,6 +101,10 @@ class TrainingConfig(_Section):
     """0 sets no limit. Else: stop after this much training time if `steps` are not reached first; the schedule
     follows the clock, so a run bounded by minutes cannot be repeated bit for bit."""
 
+    start: str = ""
+    """Weights to start from, of the same network: a weights folder, a run folder or a models:/ reference. For
+    fine-tuning, such as the smoothing of AMSNet-P (`method.smoothing`)."""
+
     batch: int = Field(default=8, ge=1)
     """Crops per step over all workers together (the global batch)."""
 
@@ -104,6 +122,58 @@ class TrainingConfig(_Section):
 
     max_bad_steps: int = Field(default=20, ge=1)
     """Consecutive steps with non-finite gradients (each is skipped and counted) after which the run stops."""
+
+
+class TrustConfig(_Section):
+    """Whether a network that learns from noisy images alone can be trusted, measured on crops that are held out."""
+
+    every: int = Field(default=250, ge=0)
+    """Steps between two measurements; there is one at the end in any case. At 250 they cost 2 to 4 % of the training.
+    0 measures nothing, holds nothing out and leaves the weights of the last step."""
+
+    held_out: float = Field(default=0.05, gt=0, le=0.5)
+    """Share of the data that is never trained on: whole images where that is at least one image, otherwise corners."""
+
+    crops: int = Field(default=16, ge=1, le=256)
+    """Held-out crops, `data.crop` pixels a side, that are measured."""
+
+    keep: Literal["best", "last"] = "best"
+    """Weights that a run leaves: the last ones, or those of the lowest held-out loss if the last are worse by more than
+    the standard error of the difference."""
+
+    patience: int = Field(default=0, ge=0)
+    """Measurements in a row without a better held-out loss after which a run stops; 0 never stops it. The learning rate
+    falls until the end and most is gained there, so stopping early saves time but rarely improves the result."""
+
+
+class StudentConfig(_Section):
+    """A plain network that is distilled from the trained one, its teacher, and takes its place."""
+
+    network: Network = UNetSpec()
+    """What is trained; it denoises in one pass."""
+
+    method: Distillation = Distillation()
+    """How pairs are made from the teacher's outputs."""
+
+    strides: tuple[Annotated[int, Field(ge=1, le=16)], ...] = (1, 2, 3)
+    """PD strides at which the teacher denoises; the target is their mean, recharged. () for that of `inference`."""
+
+    recharge: float = Field(default=3.0, ge=0)
+    """Structure that the mean lost is given back where its energy exceeds so many times what noise explains there
+    (`noise.recharge`); 0 gives nothing back."""
+
+    megapixels: float = Field(default=30.0, gt=0)
+    """How much of the photographs the teacher denoises, about; an equal share of each, in patches where that is less
+    than the whole."""
+
+    lr: float = Field(default=2e-3, gt=0, le=1)
+    """Peak learning rate; the rest of the optimiser is the teacher's."""
+
+    steps: int = Field(default=2000, ge=1)
+    """Optimiser steps, in batches of `training.batch` crops of `data.crop` pixels a side."""
+
+    minutes: float = Field(default=0, ge=0)
+    """0 sets no limit; else as `training.minutes`."""
 
 
 class ClusterConfig(_Section):
@@ -157,7 +227,28 @@ class TrainConfig(_Section):
     """What is trained: `unet`, `masked_swin`, `nafnet` or `restormer`."""
 
     method: Method = AsymmetricMasks()
-    """How it is trained: `masked` on clean images with a noise recipe, `asymmetric` on noisy images alone."""
+    """How it is trained: `masked` on clean images with a noise recipe, `asymmetric` on noisy images alone,
+    `distilled` on the targets that a run with a `student` has made."""
+
+    adapt: tuple[
+        Literal[
+            "method.pd_stride",
+            "inference.pd_stride",
+            "method.mask_count",
+            "inference.mask_count",
+            "inference.layout",
+            "inference.draws",
+        ],
+        ...,
+    ] = ()
+    """Keys whose values are chosen by the measured noise when the run starts; one that is set on the command line is
+    left out."""
+
+    adapted: dict[str, str] = {}
+    """What a run has chosen, with the reason; filled in by the run."""
+
+    student: StudentConfig | None = None
+    """Distil the trained network into another that denoises in one pass, and register that one."""
 
     inference: InferenceSpec = InferenceSpec(mode="multi_mask")
     """How the trained network denoises; stored with the weights."""
@@ -168,6 +259,9 @@ class TrainConfig(_Section):
     training: TrainingConfig = TrainingConfig()
     """Length, batch and what is written."""
 
+    trust: TrustConfig = TrustConfig()
+    """What is held out and measured, and which weights are kept."""
+
     cluster: ClusterConfig = ClusterConfig()
     """Processes and devices."""
 
@@ -176,31 +270,5 @@ class TrainConfig(_Section):
 
     @model_validator(mode="after")
     def _parts_fit_together(self) -> TrainConfig:
-        if self.method.kind == "masked" and self.noise is None:
-            raise ValueError(
-                "method.kind: 'masked' compares with clean images, so it needs a noise recipe; "
-                "set noise.kind, or use method.kind=asymmetric for noisy photos"
-            )
-        if self.method.kind == "masked" and self.inference.mode == "multi_mask":
-            raise ValueError(
-                "inference.mode: expected 'direct' with method.kind 'masked' (that network never saw "
-                "the masks of multi-mask inference), found 'multi_mask'"
-            )
-        token = getattr(self.network, "mask_token", "none")
-        site = getattr(self.method, "site", "pixel")
-        if (site == "token") != (token != "none"):
-            raise ValueError(
-                "method.site: 'token' goes with network.mask_token 'zero' or 'learnable' of a masked_swin, 'pixel' "
-                f"with 'none'; found {site!r} with {token!r}"
-            )
-        if self.method.kind == "asymmetric" and self.data.crop < 2 * self.method.pd_stride:
-            raise ValueError(
-                f"data.crop: expected at least twice method.pd_stride ({2 * self.method.pd_stride}), "
-                f"found {self.data.crop}"
-            )
-        if self.cluster.workers > 1 and self.training.batch % self.cluster.workers:
-            raise ValueError(
-                f"training.batch: expected a multiple of cluster.workers ({self.cluster.workers}), "
-                f"found {self.training.batch}"
-            )
+        check_parts(self)
         return self

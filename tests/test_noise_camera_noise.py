@@ -70,7 +70,8 @@ def test_default_parameters_are_those_of_version_0_1():
         "seed": 943634970375464,
     }
     assert {key: drawn[key] for key in expected} == expected
-    assert drawn["rgb2cam"][0] == [0.6718725562095642, 0.2622824013233185, 0.0658450573682785]
+    # A product of matrices: its last bit depends on the processor.
+    assert drawn["rgb2cam"][0] == pytest.approx([0.6718725562095642, 0.2622824013233185, 0.0658450573682785], rel=1e-6)
     levels = LevelLine(shot=(2e-3, 1.2e-2))
     other = CameraNoise(levels=levels).draw(generator(9))
     assert (other["shot"], other["read"]) == (0.005946679202470963, 5.1066116374905936e-05)

@@ -9,7 +9,20 @@ from typing import Any
 import pytest
 
 Run = Callable[..., tuple[int, dict[str, Any] | None, str]]
-COMMANDS = ["demo", "train", "denoise", "evaluate", "inspect", "synth", "develop", "tune", "models", "report", "doctor"]
+COMMANDS = [
+    "demo",
+    "train",
+    "denoise",
+    "evaluate",
+    "inspect",
+    "synth",
+    "develop",
+    "tune",
+    "models",
+    "benchmark",
+    "report",
+    "doctor",
+]
 
 
 def one_line(text: str) -> str:
@@ -26,7 +39,7 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])
     assert stop.value.code in (0, None)
-    assert "--json" in capsys.readouterr().out or command == "models"
+    assert "--json" in capsys.readouterr().out or command in ("models", "benchmark")
 
 
 def test_help_lists_these_commands_and_no_others(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ from pipeline.commands import evaluate as command
 from pipeline.data.images import Image, from_float, to_float, write_image
 from pipeline.errors import UserError
 from pipeline.evaluation import evaluate as evaluation
-from pipeline.evaluation.datasets import find_pairs, spread
+from pipeline.evaluation.datasets import find_pairs, holds_pairs, spread
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.metrics import psnr_rgb_u8, ssim_gauss11_rgb
 
@@ -63,6 +63,64 @@ def test_polyu_names_match_in_any_letter_case(tmp_path, real, mean):
     assert (pair.name, pair.noisy.name, pair.clean.name) == ("crops/x", real, mean)
 
 
+def test_sidd_trees_match_by_scene_and_shot(tmp_path):
+    noisy, clean = scene(0)
+    for name in (
+        "0001_001_S6_00100_00060_3200_L/0001_{}_SRGB_010.PNG",
+        "0002_001_S6_00100_00020_3200_N/{}_SRGB_011.PNG",
+    ):
+        put(tmp_path / "Data" / name.format("NOISY"), noisy)
+        put(tmp_path / "Data" / name.format("GT"), clean)
+    put(tmp_path / "Data" / "0003_x" / "0003_NOISY_SRGB_010.PNG", noisy)
+    found = find_pairs(tmp_path)
+    assert found.layout == "sidd"
+    assert [(pair.name, pair.noisy.name, pair.clean.name) for pair in found.pairs] == [
+        ("Data/0001_001_S6_00100_00060_3200_L/0001_010", "0001_NOISY_SRGB_010.PNG", "0001_GT_SRGB_010.PNG"),
+        ("Data/0002_001_S6_00100_00020_3200_N/011", "NOISY_SRGB_011.PNG", "GT_SRGB_011.PNG"),
+    ]
+    assert [path.name for path in found.unpaired] == ["0003_NOISY_SRGB_010.PNG"]
+
+
+def test_nind_pairs_each_noisy_iso_with_the_lowest_of_its_scene(tmp_path):
+    noisy, clean = scene(0)
+    for name in ("NIND_droid_ISO200", "NIND_droid_ISO200-1", "NIND_MuseeL-RGB_ISO250"):
+        put(tmp_path / f"{name}.png", clean)
+    for name in ("NIND_droid_ISO3200", "NIND_droid_ISO3200-2", "NIND_droid_ISOH1", "NIND_MuseeL-RGB_ISO1000"):
+        put(tmp_path / f"{name}.jpg", noisy)
+    found = find_pairs(tmp_path)
+    assert found.layout == "nind"
+    assert {pair.name: pair.clean.name for pair in found.pairs} == {
+        "NIND_MuseeL-RGB_ISO1000": "NIND_MuseeL-RGB_ISO250.png",
+        "NIND_droid_ISO3200": "NIND_droid_ISO200.png",
+        "NIND_droid_ISO3200-2": "NIND_droid_ISO200.png",
+        "NIND_droid_ISOH1": "NIND_droid_ISO200.png",
+    }
+    assert [path.name for path in found.unpaired] == ["NIND_droid_ISO200-1.png"]
+
+
+def test_two_layouts_in_one_folder_need_a_word_but_noisy_and_clean_at_the_top_are_pairs(tmp_path):
+    noisy, clean = scene(0)
+    for name, pixels in (("x_real", noisy), ("x_mean", clean), ("a/noisy/y", noisy), ("a/clean/y", clean)):
+        put(tmp_path / "both" / f"{name}.png", pixels)
+    with pytest.raises(UserError, match="found 1 of polyu and 1 of pairs; choose with --layout"):
+        find_pairs(tmp_path / "both")
+    assert [pair.name for pair in find_pairs(tmp_path / "both", "pairs").pairs] == ["a/y"]
+    for name in ("x_real", "x_mean"):
+        put(tmp_path / "top" / "noisy" / f"{name}.png", noisy)
+        put(tmp_path / "top" / "clean" / f"{name}.png", clean)
+    assert [pair.name for pair in find_pairs(tmp_path / "top").pairs] == ["x_mean", "x_real"]
+
+
+def test_photos_with_names_like_polyus_are_photos_for_a_report(tmp_path):
+    noisy, clean = scene(0)
+    put(tmp_path / "my_mean.png", clean)
+    put(tmp_path / "so_real.png", noisy)
+    put(tmp_path / "beach.png", noisy)
+    assert not holds_pairs(tmp_path)
+    put(tmp_path / "my_real.png", noisy)
+    assert holds_pairs(tmp_path)
+
+
 def test_pictures_without_a_partner_are_listed(tmp_path):
     make_pairs(tmp_path, 2)
     put(tmp_path / "noisy" / "alone.png", scene(0)[0])
@@ -99,11 +157,11 @@ def test_what_is_no_data_set_is_one_clear_line(tmp_path):
     with pytest.raises(UserError, match=r"expected pictures .* found none"):
         find_pairs(tmp_path)
     put(tmp_path / "a.png", scene(0)[0])
-    with pytest.raises(UserError, match="found neither layout"):
+    with pytest.raises(UserError, match="found no such two sides"):
         find_pairs(tmp_path)
-    with pytest.raises(UserError, match="found no such two folders"):
+    with pytest.raises(UserError, match=r"\(pairs: noisy/ and clean/ with equal stems\), found no such two sides"):
         find_pairs(tmp_path, "pairs")
-    with pytest.raises(UserError, match="expected one of auto, pairs, polyu, found 'zip'"):
+    with pytest.raises(UserError, match="expected one of auto, pairs, polyu, sidd, nind, blocks, found 'zip'"):
         find_pairs(tmp_path, "zip")
     put(tmp_path / "noisy" / "a.png", scene(0)[0])
     put(tmp_path / "clean" / "b.png", scene(0)[1])

@@ -386,9 +386,25 @@ def test_the_noise_profile_of_a_dark_exposure_is_the_variance_it_has():
     for noisy, light in zip(pair.noisy, pair.clean / 100, strict=True):
         variance = (noisy - light).double().var().item()
         want = pair.level.shot * light.double().mean().item() + pair.level.read
-        # Rounding to DN adds 1/12 of a step squared. Row offsets are 350 numbers, so their part is known to
-        # 5 sqrt(2 / 350); 10 % covers it and the rest.
-        assert variance == pytest.approx(want + (1 / 15583) ** 2 / 12, rel=0.1)
+        # Row offsets are 350 numbers, so their part is known to 5 sqrt(2 / 350); 10 % covers it and the rest.
+        assert variance == pytest.approx(want, rel=0.1)
+
+
+@pytest.mark.parametrize(("quantise", "share"), [(True, 1 / 12), (False, 0.0)])
+def test_the_noise_profile_counts_rounding(quantise, share):
+    """With read noise of half a step, rounding is a quarter of the variance."""
+    import torch
+
+    from noise import EldNoise
+    from noise.raw_pair import raw_pair
+
+    parameters = EldNoise(camera="A7S2", read="gaussian", rows=False, quantise=quantise).draw(
+        torch.Generator().manual_seed(1)
+    )
+    parameters["exposure"]["read_scale"] = 0.5
+    pair = raw_pair(torch.zeros((3, 400, 400), dtype=torch.uint8), parameters)
+    assert pair.level.read * 15583**2 == pytest.approx(0.25 + share, rel=1e-6)
+    assert pair.noisy.double().var().item() * 15583**2 == pytest.approx(0.25 + share, rel=0.03)
 
 
 def test_dng_is_for_noise_that_has_a_raw(tmp_path):

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from models import UNetSpec, build
+from models import Network, UNetSpec, build
 from pipeline.config import dump, load_config
 from pipeline.data.source import BatchSource, SourceSpec
 from pipeline.errors import RunError, UserError
@@ -254,15 +254,12 @@ def test_training_improves_the_score(
 
 
 def test_pairs_are_scored_by_their_definition(photo_folder: Path, photo: np.ndarray, tmp_path: Path) -> None:
-    class Nothing(torch.nn.Module):
+    class Nothing(Network):
         channels, multiple, reach, stochastic = 3, 1, 0, False
 
         def __init__(self) -> None:
             super().__init__()
             self.weight = torch.nn.Parameter(torch.zeros(1))
-
-        def check(self, image: torch.Tensor) -> None:
-            pass
 
         def forward(self, image: torch.Tensor, **_: Any) -> torch.Tensor:
             return image
@@ -276,7 +273,7 @@ def test_pairs_are_scored_by_their_definition(photo_folder: Path, photo: np.ndar
     judge = Judge(score, config, source_for(config, []))
     assert judge(Nothing().eval()) == pytest.approx(20 * np.log10(25.5))  # every error is 10 of 255
     assert (score.name, score.mode) == ("psnr_rgb_u8", "max")
-    with pytest.raises(UserError, match="found neither layout"):
+    with pytest.raises(UserError, match="found no such two sides"):
         choose_score(config, photo_folder)
 
 

@@ -20,7 +20,7 @@ from pipeline.evaluation.metrics import psnr_rgb_u8
 if TYPE_CHECKING:
     from pipeline.schema import TrainConfig
 
-HELD_OUT_BATCH = 2**41
+HELD_OUT_BATCH = 2**42
 """Index of the batch that trials are judged on: far beyond any step, and not the one of the pictures."""
 
 _CROPS = 32

@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from models import MaskedTraining
+from models import AsymmetricMasks, MaskedTraining
+from pipeline.errors import UserError
 
 if TYPE_CHECKING:
     from pipeline.schema import TrainConfig
@@ -71,12 +72,20 @@ def axes(config: TrainConfig) -> dict[str, Axis]:
         if attention is not None:
             space["network.attention_ratio"] = Uniform(0.0, max(_MAX_ATTENTION_RATIO, attention))
         return space
-    crop, own = config.data.crop, config.method
+    crop, own = config.data.crop, _asymmetric(config)
     strides = {stride for stride in _PD_STRIDES if crop % stride == 0 and crop >= 2 * stride}
     return {
         "method.mask_count": Choice(tuple(sorted({*_MASK_COUNTS, own.mask_count}))),
         "method.pd_stride": Choice(tuple(sorted(strides | {own.pd_stride}))),
     }
+
+
+def _asymmetric(config: TrainConfig) -> AsymmetricMasks:
+    if not isinstance(config.method, AsymmetricMasks):
+        raise UserError(
+            f"method.kind: expected 'masked' or 'asymmetric', which have masks, found {config.method.kind!r}"
+        )
+    return config.method
 
 
 def _attention_ratio(config: TrainConfig) -> float | None:
@@ -100,7 +109,8 @@ def own_point(config: TrainConfig) -> Point:
         if attention is not None:
             point["network.attention_ratio"] = attention
         return point
-    return {"method.mask_count": config.method.mask_count, "method.pd_stride": config.method.pd_stride}
+    own = _asymmetric(config)
+    return {"method.mask_count": own.mask_count, "method.pd_stride": own.pd_stride}
 
 
 def first_points(config: TrainConfig, seed: int) -> list[Point]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -13,14 +14,29 @@ if TYPE_CHECKING:
     from pipeline.data.folders import SourceFile
     from pipeline.inference.denoiser import Denoiser
     from pipeline.inference.files import FilesSummary
+    from pipeline.inference.fit import FitOptions
 
 
 def denoise(
     sources: Annotated[list[Path], typer.Argument(metavar="SRC...", help="Pictures, or folders of them.")],
-    model: Annotated[str, typer.Option(metavar="REF", help="Weights folder, run folder, or models:/name@alias.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where to write; the tree is mirrored there.")],
+    model: Annotated[
+        str | None, typer.Option(metavar="REF", help="Weights folder, run folder, or models:/name@alias.")
+    ] = None,
+    fit: Annotated[bool, typer.Option("--fit", help="No model: train a network on each photo alone.")] = False,
+    minutes: Annotated[float | None, typer.Option(help="With --fit: time for each photo; by default by size.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="With --fit: steps for each photo, instead of a time; repeatable to the byte.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="With --fit: decides everything random.")] = None,
     suffix: Annotated[str, typer.Option(help="Put between the stem and the suffix of every output.")] = "",
-    format: Annotated[str | None, typer.Option(help="png, tiff or jpeg; by default each file keeps its own.")] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            help="png, tiff or jpeg; by default each file keeps its own. A model trained on raw writes dng unless told "
+            "otherwise."
+        ),
+    ] = None,
     attention: Attention = None,
     draws: Draws = None,
     offset: Offset = None,
@@ -28,9 +44,9 @@ def denoise(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
     json_output: Json = False,
 ) -> None:
-    """Denoise pictures; size, bit depth and metadata stay, and no input is ever overwritten.
+    """Denoise pictures with a model, or with --fit without one; size, bit depth and metadata stay.
 
-    Exit code 0: all done, 3: some files failed, 1: all failed.
+    No input is ever overwritten. Exit code 0: all done, 3: some files failed, 1: all failed.
     """
     from pipeline.console import console, print_json
     from pipeline.data.allocator import keep_freed_memory
@@ -38,11 +54,39 @@ def denoise(
     from pipeline.inference.denoiser import NetworkDenoiser, load_denoiser
     from pipeline.inference.files import plan_outputs
     from pipeline.inference.modes import in_words, with_mode
+    from pipeline.inference.raw_files import is_for_raw
 
+    options = _fit_options(
+        model, fit=fit, minutes=minutes, steps=steps, seed=seed, attention=attention, draws=draws, offset=offset
+    )
     files = scan(sources, exclude=_earlier_outputs(sources, out, suffix))
+    if model is not None and is_for_raw(model):
+        from pipeline.commands.denoise_raw import run_raw
+
+        code = run_raw(
+            files,
+            model,
+            out,
+            suffix=suffix,
+            format=format,
+            attention=attention,
+            draws=draws,
+            offset=offset,
+            device=device,
+            overwrite=overwrite,
+            json_output=json_output,
+        )
+        raise typer.Exit(code)
     # Before the model is loaded: a mistake in the paths should not cost the wait.
     plan_outputs(files, out, suffix=suffix, format=format)
     keep_freed_memory()
+    if options is not None:
+        from pipeline.commands.denoise_fit import run_fit
+
+        options = replace(options, device=device)
+        code = run_fit(files, out, options, suffix=suffix, format=format, overwrite=overwrite, json_output=json_output)
+        raise typer.Exit(code)
+    assert model is not None  # _fit_options has seen to it
     denoiser, warning = with_mode(load_denoiser(model, device), attention=attention, draws=draws, offset=offset)
     if warning:
         console.print(f"note: {warning}", markup=False, style="yellow", soft_wrap=True)
@@ -57,6 +101,49 @@ def denoise(
     failed = summary.count("failed")
     if failed:
         raise typer.Exit(1 if failed == len(summary.files) else 3)
+
+
+def _fit_options(
+    model: str | None,
+    *,
+    fit: bool,
+    minutes: float | None,
+    steps: int | None,
+    seed: int | None,
+    attention: str | None,
+    draws: int | None,
+    offset: str | None,
+) -> FitOptions | None:
+    """Check that the options go together; return those of the fit, or None with a model."""
+    from pipeline.errors import UserError
+    from pipeline.inference.fit import FitOptions
+
+    if (model is None) != fit:
+        raise UserError(
+            "--model, --fit: expected one of the two, a model or a fit to each photo alone, found "
+            + ("both" if fit else "neither")
+        )
+    if not fit:
+        for option, value in (("minutes", minutes), ("steps", steps), ("seed", seed)):
+            if value is not None:
+                raise UserError(f"--{option}: expected with --fit only, found it with --model")
+        return None
+    if attention is not None:
+        raise UserError("--attention: expected with --model only; the network of a fit has no attention masks")
+    if minutes is not None and steps is not None:
+        raise UserError("--minutes, --steps: expected one of the two, found both")
+    for option, given, low, high in (
+        ("minutes", minutes, 0.05, 1440),
+        ("steps", steps, 1, 10_000_000),
+        ("seed", seed, 0, 2**63 - 1),
+        ("draws", draws, 1, 1024),
+    ):
+        if given is not None and not low <= given <= high:
+            raise UserError(f"--{option}: expected {low:g} to {high:g}, found {given}")
+    if offset not in (None, "keep", "level"):
+        raise UserError(f"--offset: expected one of keep, level, found {offset!r}")
+    correction: Literal["keep", "level"] = "level" if offset == "level" else "keep"
+    return FitOptions(minutes=minutes, steps=steps, draws=draws, offset=correction, seed=seed or 0)
 
 
 def _earlier_outputs(sources: list[Path], out: Path, suffix: str) -> list[str | Path]:

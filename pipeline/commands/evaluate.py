@@ -15,7 +15,10 @@ def evaluate(
     data: Annotated[Path, typer.Option(metavar="DIR", help="Folder of noisy and clean pictures.")],
     layout: Annotated[
         str,
-        typer.Option(help="auto; pairs: noisy/ and clean/ with equal stems; polyu: *_real.* and *_mean.*"),
+        typer.Option(
+            help="auto; pairs: noisy/ and clean/ with equal stems; polyu: *_real.* and *_mean.*; sidd: *NOISY_SRGB* "
+            "and *GT_SRGB*; nind: NIND_<scene>_ISO<value>; blocks: SIDD's two validation .mat files."
+        ),
     ] = "auto",
     baselines: Annotated[
         str, typer.Option(help="Classical denoisers, comma-separated: nlm, tv, wavelet, bm3d; or empty.")
@@ -81,6 +84,7 @@ def evaluate(
                     "evaluate",
                     model=model,
                     data=data,
+                    layout=None if layout == "auto" else layout,
                     baselines=baselines,
                     limit=limit,
                     attention=attention,

@@ -154,7 +154,13 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     if isinstance(config, dict):
         # What the run was told, in short; --json has all of it.
         rows += [(name, _pairs(config.get(name)) or "none") for name in ("method", "noise")]
-    card = flatten({name: value for name, value in facts["card"].items() if name != "config"})
+    gate = facts["card"].get("gate")
+    if isinstance(gate, dict) and {"passed", "why"} <= gate.keys():
+        from pipeline.training.rundir import gate_text
+
+        # What it was measured by is in --json.
+        rows.append(("gate", gate_text(gate)))
+    card = flatten({name: value for name, value in facts["card"].items() if name not in ("config", "gate")})
     rows += [(name, str(value)) for name, value in card.items()]
     return [*rows, ("sha256", facts["sha256"])] if facts["sha256"] else rows
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from pipeline.schema import TrainConfig
     from pipeline.training.launch import TrainResult
 
+_DEFAULT_PRESET = "photos"
+
 _LINE_SECONDS = 15.0
 """Seconds between two lines where there is no terminal to draw a bar on."""
 
@@ -43,6 +45,10 @@ def train(
         print_json(as_json(result))
         return
     console.print(f"weights     {result.weights}", soft_wrap=True, markup=False)
+    if result.gate is not None:
+        from pipeline.training.rundir import gate_text
+
+        console.print(f"gate        {gate_text(result.gate)}", soft_wrap=True, markup=False)
     console.print(
         f"registered  models:/{result.registered_model}@{result.alias} (version {result.version})",
         markup=False,
@@ -66,6 +72,8 @@ def _resolve(
         from pipeline.training.rundir import read_config
 
         return check(apply_overrides(dump(read_config(out)), overrides, data))
+    if preset is None and config is None:
+        preset = _DEFAULT_PRESET
     return load_config(preset=preset, file=config, overrides=overrides, data=data)
 
 
@@ -80,32 +88,39 @@ def run_with_progress(config: TrainConfig, out: Path, *, resume: bool = False) -
 
 
 class _Show:
-    """Draws rows of the log as a bar on a terminal, and as a line now and then elsewhere."""
+    """Draws rows of the log as a bar on a terminal, one for each stage, and as a line now and then elsewhere."""
 
     def __init__(self, config: TrainConfig, bar: Progress) -> None:
-        self._config = config.training
+        self._config = config
         self._bar = bar
-        self._task: TaskID | None = None
+        self._tasks: dict[str, TaskID] = {}
         self._printed = 0.0
 
     def __call__(self, what: str, value: dict[str, Any]) -> None:
         if what == "say":
             self._bar.console.print(value["text"], soft_wrap=True, markup=False)
-            return
-        step, loss = value["step"], value["loss"]
-        speed = f"loss {loss:.4f}  {value['images_per_second']:.0f} img/s  waiting {value['wait_share']:.0%}"
-        total = self._total(value)
-        if self._task is None:
-            self._task = self._bar.add_task("training", total=total)
-        self._bar.update(self._task, completed=step, total=total, description=f"training  {speed}")
+        elif what == "progress":
+            self._draw(value["task"], value["done"], value["total"], "", value["seconds_left"])
+        else:
+            step, total = value["step"], self._total(value)
+            speed = f"loss {value['loss']:.4f}  {value['images_per_second']:.0f} img/s"
+            left = value["seconds"] / max(step, 1) * (total - step)
+            stage = value["stage"] or "training"
+            self._draw(stage, step, total, f"  {speed}  waiting {value['wait_share']:.0%}", left)
+
+    def _draw(self, name: str, done: int, total: int, more: str, seconds_left: float) -> None:
+        if name not in self._tasks:
+            self._tasks[name] = self._bar.add_task(name, total=total)
+        self._bar.update(self._tasks[name], completed=done, total=total, description=f"{name}{more}")
         if not self._bar.console.is_terminal and time.monotonic() - self._printed > _LINE_SECONDS:
             self._printed = time.monotonic()
-            left = value["seconds"] / max(step, 1) * (total - step)
-            self._bar.console.print(f"step {step}/{total}  {speed}  about {left:.0f} s left", markup=False)
+            self._bar.console.print(f"{name}  {done}/{total}{more}  about {seconds_left:.0f} s left", markup=False)
 
     def _total(self, row: dict[str, Any]) -> int:
-        """Steps this run will take: those asked for, or as many as the minutes allow at the speed so far."""
-        if not self._config.minutes:
-            return self._config.steps
-        by_clock = round(row["step"] * 60 * self._config.minutes / max(row["seconds"], 1e-9))
-        return int(max(row["step"], min(self._config.steps, by_clock)))
+        """Steps this stage will take: those asked for, or as many as the minutes allow at the speed so far."""
+        student = self._config.student
+        length = student if student is not None and row["stage"] == "student" else self._config.training
+        if not length.minutes:
+            return length.steps
+        by_clock = round(row["step"] * 60 * length.minutes / max(row["seconds"], 1e-9))
+        return int(max(row["step"], min(length.steps, by_clock)))

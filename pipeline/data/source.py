@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.data.held_out import MEASURE_BATCH, Area
 from pipeline.errors import RunError, UserError
 
 if TYPE_CHECKING:
+    from models import Distillation
     from noise import NoiseRecipe
+    from pipeline.data.raw_source import Mosaic, RawData
 
 PICTURE_BATCH = 2**40
 """Index of the batch that pictures are made of: far beyond any step, so never trained on."""
@@ -48,6 +51,18 @@ class SourceSpec:
     max_pixels: int
     """Images with more pixels are refused."""
 
+    held_out: tuple[Area, ...] = ()
+    """Areas that no sample may touch."""
+
+    measured: tuple[Area, ...] = ()
+    """Squares of ``crop`` pixels that make up the batch `MEASURE_BATCH`, never turned nor flipped."""
+
+    distillation: Distillation | None = None
+    """Where the files are the outputs of a teacher (`pipeline.data.target_source`); None for all others."""
+
+    raw: RawData | None = None
+    """Where the files are raw files whose mosaics are trained on, in cells for pixels; None for pictures."""
+
 
 @dataclass
 class BatchSource:
@@ -57,7 +72,7 @@ class BatchSource:
     quarantined: dict[str, str] = field(default_factory=dict)
     """Files that could not be decoded, with the reason; another file is drawn in their place."""
 
-    _cache: OrderedDict[str, np.ndarray] = field(default_factory=OrderedDict)
+    _cache: OrderedDict[str, np.ndarray | Mosaic] = field(default_factory=OrderedDict)
     _cached_bytes: int = 0
 
     def batch(self, index: int, positions: Sequence[int]) -> dict[str, np.ndarray]:
@@ -65,21 +80,43 @@ class BatchSource:
 
         Returns:
             `noisy` (B, C, crop, crop) float32 in [0, 1]; `seeds` (B,) int64, one per sample, from which masks are
-            drawn; and, when there is a noise recipe, `clean` of the same shape as `noisy`.
+            drawn; and, when there is a noise recipe, `clean` of the same shape as `noisy`. `MEASURE_BATCH` has the
+            squares `spec.measured` as `noisy`, and `images` (B,) int64, which tells those of different files apart;
+            positions beyond them are left out.
 
         Raises:
             RunError: no file could be decoded.
         """
         from models import fold
 
+        if index == MEASURE_BATCH:
+            return self._measure_batch(positions)
         samples = [self._sample(index, position) for position in positions]
         batch = {
             "noisy": np.stack([noisy for noisy, _ in samples]),
             "seeds": np.array([fold(self.spec.seed, index, position) for position in positions], dtype=np.int64),
         }
-        if self.spec.recipe is not None:
+        if samples[0][1] is not None:
             batch["clean"] = np.stack([clean for _, clean in samples if clean is not None])
         return batch
+
+    def _measure_batch(self, positions: Sequence[int]) -> dict[str, np.ndarray]:
+        from models import fold
+
+        squares = self._measured()
+        chosen = [(position, squares[position]) for position in positions if position < len(squares)]
+        if not chosen:
+            raise RunError("trust.held_out: none of the images to measure on could be decoded")
+        files = sorted({area.file for area in self.spec.measured})
+        noisy = []
+        for position, square in chosen:
+            random = np.random.default_rng([self.spec.seed, MEASURE_BATCH, position])
+            noisy.append(self._finish(self._square(square), random)[0])
+        return {
+            "noisy": np.stack(noisy),
+            "seeds": np.array([fold(self.spec.seed, MEASURE_BATCH, position) for position, _ in chosen], np.int64),
+            "images": np.array([files.index(square.file) for _, square in chosen], np.int64),
+        }
 
     def _sample(self, index: int, position: int) -> tuple[np.ndarray, np.ndarray | None]:
         random = np.random.default_rng([self.spec.seed, index, position])
@@ -87,6 +124,10 @@ class BatchSource:
         crop = np.rot90(crop, k=int(random.integers(4)))
         if random.integers(2):
             crop = crop[:, ::-1]
+        return self._finish(crop, random)
+
+    def _finish(self, crop: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None]:
+        """Turn (H, W, C) into (C, H, W), with noise if there is a recipe: noisy, and clean or None."""
         image = np.ascontiguousarray(crop.transpose(2, 0, 1), dtype=np.float32)
         noise_seed = int(random.integers(2**63 - 1))
         if self.spec.recipe is None:
@@ -99,7 +140,12 @@ class BatchSource:
         return pair.noisy.numpy(), pair.clean.numpy()
 
     def _crop(self, random: np.random.Generator) -> np.ndarray:
-        from pipeline.data.images import ImageError, to_float
+        path, top, left = self._place(random, self.spec.crop)
+        return self._square(Area(path, top, left, self.spec.crop, self.spec.crop))
+
+    def _place(self, random: np.random.Generator, side: int) -> tuple[str, int, int]:
+        """Draw a file, and the top and left of a square in it that may be trained on."""
+        from pipeline.data.images import ImageError
 
         for _ in range(4 * len(self.spec.files) + 4):
             path = self.spec.files[int(random.integers(len(self.spec.files)))]
@@ -110,27 +156,66 @@ class BatchSource:
             except ImageError as error:
                 self.quarantined[path] = str(error)
                 continue
-            side = self.spec.crop
-            top = int(random.integers(pixels.shape[0] - side + 1))
-            left = int(random.integers(pixels.shape[1] - side + 1))
-            return with_channels(to_float(pixels[top : top + side, left : left + side]), self.spec.channels)
+            held_out = [area for area in self.spec.held_out if area.file == path]
+            while True:
+                top = int(random.integers(pixels.shape[0] - side + 1))
+                left = int(random.integers(pixels.shape[1] - side + 1))
+                if not any(area.touches(top, left, side) for area in held_out):
+                    break
+            return path, top, left
         raise RunError(f"data.path: none of its {len(self.spec.files)} images could be decoded")
 
-    def _pixels(self, path: str) -> np.ndarray:
-        from pipeline.data.images import ImageError, read_image
+    def _measured(self) -> list[Area]:
+        """Return the squares to measure whose files can be decoded."""
+        from pipeline.data.images import ImageError
 
+        for path in sorted({area.file for area in self.spec.measured}.difference(self.quarantined)):
+            try:
+                self._pixels(path)
+            except ImageError as error:
+                self.quarantined[path] = str(error)
+        return [area for area in self.spec.measured if area.file not in self.quarantined]
+
+    def _square(self, area: Area) -> np.ndarray:
+        from pipeline.data.images import to_float
+
+        pixels = self._pixels(area.file)
+        assert isinstance(pixels, np.ndarray)
+        part = pixels[area.top : area.top + area.height, area.left : area.left + area.width]
+        return with_channels(to_float(part), self.spec.channels)
+
+    def _pixels(self, path: str) -> np.ndarray | Mosaic:
         if path in self._cache:
             self._cache.move_to_end(path)
             return self._cache[path]
-        pixels = read_image(Path(path), max_pixels=self.spec.max_pixels).pixels
-        if min(pixels.shape[:2]) < self.spec.crop:
-            raise ImageError(f"{path}: is smaller than data.crop ({self.spec.crop}): {pixels.shape[:2]}")
+        pixels = self._decoded(path)
         self._cache[path] = pixels
         self._cached_bytes += pixels.nbytes
         while self._cached_bytes > self.spec.cache_bytes and len(self._cache) > 1:
             _, dropped = self._cache.popitem(last=False)
             self._cached_bytes -= dropped.nbytes
         return pixels
+
+    def _decoded(self, path: str) -> np.ndarray | Mosaic:
+        from pipeline.data.images import ImageError, read_image
+
+        pixels = read_image(Path(path), max_pixels=self.spec.max_pixels).pixels
+        if min(pixels.shape[:2]) < self.spec.crop:
+            raise ImageError(f"{path}: is smaller than data.crop ({self.spec.crop}): {pixels.shape[:2]}")
+        return pixels
+
+
+def batch_source(spec: SourceSpec) -> BatchSource:
+    """Return what makes the batches of pictures, of a teacher's outputs, or of raw files."""
+    if spec.distillation is not None:
+        from pipeline.data.target_source import TargetSource
+
+        return TargetSource(spec)
+    if spec.raw is None:
+        return BatchSource(spec)
+    from pipeline.data.raw_source import RawBatchSource
+
+    return RawBatchSource(spec)
 
 
 def with_channels(image: np.ndarray, channels: int) -> np.ndarray:

@@ -20,12 +20,12 @@ class Synthesizer:
 
         from pipeline.cluster import check_packages
         from pipeline.data.allocator import keep_freed_memory
-        from pipeline.data.source import BatchSource
+        from pipeline.data.source import batch_source
 
         check_packages()
         keep_freed_memory()
         torch.set_num_threads(1)
-        self._source = BatchSource(spec)
+        self._source = batch_source(spec)
         self._reported = 0
 
     def make(self, index: int, positions: Sequence[int]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Classical denoisers to stand beside a learned one; each estimates the noise from the noisy picture."""
+"""Classical denoisers to stand beside a learned one; each estimates the noise from the noisy picture, or is told it."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def noise_sigma(image: FloatImage) -> float:
     return max(float(np.sqrt(np.mean(sigma**2))), 1e-4)
 
 
-def nlm(image: FloatImage) -> FloatImage:
+def nlm(image: FloatImage, sigma: float | None = None) -> FloatImage:
     """Non-local means (Buades et al. 2005): 5x5 patches, 13x13 search window, filter strength h = sigma."""
     from skimage.restoration import denoise_nl_means
 
-    sigma = noise_sigma(image)
+    sigma = noise_sigma(image) if sigma is None else sigma
     result = denoise_nl_means(
         image, patch_size=5, patch_distance=6, h=sigma, sigma=sigma, fast_mode=True, channel_axis=-1
     )
@@ -43,13 +43,13 @@ def nlm(image: FloatImage) -> FloatImage:
     return _float32(result).reshape(image.shape)
 
 
-def wavelet(image: FloatImage) -> FloatImage:
+def wavelet(image: FloatImage, sigma: float | None = None) -> FloatImage:
     """BayesShrink wavelet thresholding (Chang et al. 2000), in YCbCr for colour; needs PyWavelets."""
     from skimage.restoration import denoise_wavelet
 
     result = denoise_wavelet(
         image,
-        sigma=noise_sigma(image),
+        sigma=noise_sigma(image) if sigma is None else sigma,
         method="BayesShrink",
         mode="soft",
         convert2ycbcr=image.shape[2] == 3,
@@ -59,23 +59,24 @@ def wavelet(image: FloatImage) -> FloatImage:
     return _float32(result)
 
 
-def tv(image: FloatImage) -> FloatImage:
+def tv(image: FloatImage, sigma: float | None = None) -> FloatImage:
     """Total variation (Chambolle 2004) with weight = sigma."""
     from skimage.restoration import denoise_tv_chambolle
 
-    return _float32(denoise_tv_chambolle(image, weight=noise_sigma(image), channel_axis=-1))
+    weight = noise_sigma(image) if sigma is None else sigma
+    return _float32(denoise_tv_chambolle(image, weight=weight, channel_axis=-1))
 
 
 # Its library keeps one pool of threads for all callers and aborts the process when two of them call at once.
 _BM3D = threading.Lock()
 
 
-def bm3d(image: FloatImage) -> FloatImage:
+def bm3d(image: FloatImage, sigma: float | None = None) -> FloatImage:
     """BM3D (Dabov et al. 2007) through the optional package `bm3d` (free for non-commercial use only)."""
     from bm3d import bm3d as run
     from bm3d import bm3d_rgb
 
-    sigma = noise_sigma(image)
+    sigma = noise_sigma(image) if sigma is None else sigma
     with _BM3D:
         if image.shape[2] == 3:
             return _float32(bm3d_rgb(image.astype(np.float64), sigma))

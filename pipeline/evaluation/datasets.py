@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
+from pipeline.data.blocks import Block
 from pipeline.data.folders import SourceFile, scan
 from pipeline.data.images import read_header
+from pipeline.data.layouts import PATTERNS, TITLES, Member, members, pair_roots
 from pipeline.data.paths import shown
 from pipeline.errors import UserError
+from pipeline.evaluation.block_pairs import block_files, holds_blocks, open_block_pairs
 
-Layout = Literal["auto", "pairs", "polyu"]
-_DESCRIPTIONS = {
-    "pairs": "noisy/ and clean/ with equal stems",
-    "polyu": "*_real.* and *_mean.* side by side, any letter case",
-}
-_NOISY_MARK, _CLEAN_MARK = "_real", "_mean"
+Layout = Literal["auto", "pairs", "polyu", "sidd", "nind", "blocks"]
+_DESCRIPTIONS = {**PATTERNS, "blocks": "ValidationNoisyBlocksSrgb.mat and ValidationGtBlocksSrgb.mat"}
 
 
 class Pair(NamedTuple):
     """One scene twice."""
 
     name: str
-    """Path without suffix (and without ``_real``), relative to the data folder, with forward slashes."""
+    """Path without suffix (and without ``_real`` or ``NOISY_SRGB``), relative to the data folder, with forward
+    slashes; of blocks, ``image/block``."""
 
-    noisy: Path
+    noisy: Path | Block
     """The noisy picture."""
 
-    clean: Path
+    clean: Path | Block
     """Its clean partner, of the same size."""
 
 
@@ -36,7 +36,7 @@ class PairSet(NamedTuple):
     """What a data folder holds."""
 
     layout: str
-    """``pairs`` or ``polyu``."""
+    """``pairs``, ``polyu``, ``sidd``, ``nind`` or ``blocks``."""
 
     pairs: list[Pair]
     """Sorted by name."""
@@ -51,11 +51,13 @@ def find_pairs(folder: str | Path, layout: str = "auto") -> PairSet:
     Args:
         folder: the data set.
         layout: ``pairs``: ``noisy/`` and ``clean/`` (also with sub-folders) with equal stems; ``polyu``:
-            ``x_real.JPG`` beside ``x_mean.JPG`` in any letter case and any image format; ``auto``: whichever
-            fits.
+            ``x_real.JPG`` beside ``x_mean.JPG`` in any letter case and any image format; ``sidd``: ``*NOISY_SRGB*``
+            and ``*GT_SRGB*``; ``nind``: each ``NIND_<scene>_ISO<value>`` with the lowest ISO of its scene;
+            ``blocks``: the two .mat files of SIDD's validation blocks; ``auto``: whichever fits.
 
     Raises:
-        UserError: unknown layout, no pairs, two candidates for one partner, or different sizes.
+        UserError: unknown layout, no pairs, pairs of several layouts, two candidates for one partner, or different
+            sizes.
     """
     folder = Path(folder)
     if layout not in get_args(Layout):
@@ -63,30 +65,51 @@ def find_pairs(folder: str | Path, layout: str = "auto") -> PairSet:
     if not folder.is_dir():
         found = "a file" if folder.exists() else "nothing there"
         raise UserError(f"{shown(folder)}: expected a folder of noisy and clean pictures, found {found}")
-    if layout == "auto":
-        layout = "pairs" if _is_pairs(folder) else "polyu"
-        noisy, clean = _collect(folder, layout)
-        if not noisy or not clean:
-            known = "; ".join(f"{name}: {text}" for name, text in _DESCRIPTIONS.items())
-            raise UserError(f"{shown(folder)}: expected noisy and clean pictures ({known}), found neither layout")
-    else:
-        noisy, clean = _collect(folder, layout)
-    names = sorted(noisy.keys() & clean.keys())
-    if not names:
-        raise UserError(f"{shown(folder)}: expected pairs ({_DESCRIPTIONS[layout]}), found none that match")
-    pairs = [Pair(name, noisy[name].path, clean[name].path) for name in names]
+    if layout == "blocks" or (layout == "auto" and holds_blocks(folder)):
+        return PairSet("blocks", [Pair(*pair) for pair in open_block_pairs(folder)], [])
+    files = scan([folder])
+    by_layout = {name: members(files, name, asked=True) for name in (TITLES if layout == "auto" else [layout])}
+    matched = {name: _matched(found) for name, found in by_layout.items() if _both_sides(found)}
+    if not matched:
+        names = list(_DESCRIPTIONS) if layout == "auto" else [layout]
+        known = "; ".join(f"{name}: {_DESCRIPTIONS[name]}" for name in names)
+        raise UserError(f"{shown(folder)}: expected noisy and clean pictures ({known}), found no such two sides")
+    fitting = [name for name, pairs in matched.items() if pairs]
+    if not fitting:
+        known = "; ".join(_DESCRIPTIONS[name] for name in matched)
+        raise UserError(f"{shown(folder)}: expected pairs ({known}), found none that match")
+    if len(fitting) > 1 and "pairs" in fitting and () in pair_roots(files):
+        fitting = ["pairs"]  # noisy/ and clean/ at the top: whatever the names below say, this is how they are meant
+    if len(fitting) > 1:
+        counts = " and ".join(f"{len(matched[name])} of {name}" for name in fitting)
+        raise UserError(f"{shown(folder)}: expected pairs of one layout, found {counts}; choose with --layout")
+    chosen = fitting[0]
+    pairs = sorted(matched[chosen])
     for pair in pairs:
         _check_sizes(pair)
-    lonely = [files[name].path for files in (noisy, clean) for name in sorted(files.keys() - set(names))]
-    return PairSet(layout, pairs, lonely)
+    used = {path for pair in pairs for path in (pair.noisy, pair.clean)}
+    lonely = [member for member in by_layout[chosen] if member.file.path not in used]
+    lonely.sort(key=lambda member: member.side == "clean")
+    return PairSet(chosen, pairs, [member.file.path for member in lonely])
 
 
 def holds_pairs(folder: str | Path) -> bool:
     """Tell whether a folder looks like pairs (then `find_pairs` may still refuse it) or like photos alone."""
     folder = Path(folder)
-    if not folder.is_dir() or _is_pairs(folder):
-        return folder.is_dir()
-    return all(_collect(folder, "polyu"))
+    if not folder.is_dir():
+        return False
+    if holds_blocks(folder):
+        return True
+    files = scan([folder])
+    return any(_both_sides(members(files, name, asked=False)) for name in TITLES)
+
+
+def data_files(folder: str | Path) -> list[SourceFile]:
+    """Return the files that an evaluation of a folder is about, for their hash."""
+    folder = Path(folder)
+    if folder.is_dir() and holds_blocks(folder):
+        return [SourceFile(path, Path(path.name)) for path in block_files(folder)]
+    return scan([folder])
 
 
 def spread(pairs: list[Pair], limit: int | None) -> list[Pair]:
@@ -98,41 +121,32 @@ def spread(pairs: list[Pair], limit: int | None) -> list[Pair]:
     return [pairs[index * len(pairs) // limit] for index in range(limit)]
 
 
-def _is_pairs(folder: Path) -> bool:
-    return (folder / "noisy").is_dir() and (folder / "clean").is_dir()
+def _both_sides(found: Sequence[Member]) -> bool:
+    return len({member.side for member in found}) == 2
 
 
-def _collect(folder: Path, layout: str) -> tuple[dict[str, SourceFile], dict[str, SourceFile]]:
-    if layout == "pairs":
-        if not _is_pairs(folder):
-            raise UserError(f"{shown(folder)}: expected {_DESCRIPTIONS['pairs']}, found no such two folders")
-        return (
-            _keyed(scan([folder / "noisy"]), lambda file: _stem(file.relative)),
-            _keyed(scan([folder / "clean"]), lambda file: _stem(file.relative)),
-        )
-    files = scan([folder])
-
-    def marked(mark: str) -> dict[str, SourceFile]:
-        chosen = [file for file in files if file.relative.stem.lower().endswith(mark)]
-        return _keyed(chosen, lambda file: _stem(file.relative)[: -len(mark)])
-
-    return marked(_NOISY_MARK), marked(_CLEAN_MARK)
-
-
-def _stem(relative: Path) -> str:
-    return relative.with_suffix("").as_posix()
-
-
-def _keyed(files: list[SourceFile], key: Callable[[SourceFile], str]) -> dict[str, SourceFile]:
-    keyed: dict[str, SourceFile] = {}
-    for file in files:
-        other = keyed.setdefault(key(file), file)
-        if other is not file:
-            raise UserError(f"{shown(file.path)}: expected one picture of this name, found also {shown(other.path)}")
-    return keyed
+def _matched(found: Sequence[Member]) -> list[Pair]:
+    """Return each noisy file with its clean partner, where there is one."""
+    clean: dict[str, Member] = {}
+    noisy: dict[str, Member] = {}
+    # NIND may have taken the clean side several times; the shortest name (without -1, -2 ...) is the reference.
+    for member in sorted(found, key=lambda member: (len(member.name), member.file.relative.as_posix())):
+        taken = clean if member.side == "clean" else noisy
+        other = taken.setdefault(member.scene if member.side == "clean" else member.name, member)
+        if other is not member and (member.side == "noisy" or member.scene == member.name):
+            raise UserError(
+                f"{shown(member.file.path)}: expected one picture of this name, found also {shown(other.file.path)}"
+            )
+    return [
+        Pair(member.name, member.file.path, clean[member.scene].file.path)
+        for member in noisy.values()
+        if member.scene in clean
+    ]
 
 
 def _check_sizes(pair: Pair) -> None:
+    assert isinstance(pair.noisy, Path)
+    assert isinstance(pair.clean, Path)
     noisy, clean = read_header(pair.noisy), read_header(pair.clean)
     if (noisy.height, noisy.width) != (clean.height, clean.width):
         raise UserError(

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.console import strict
+from pipeline.data.blocks import Block
 from pipeline.data.images import ImageError, read_image, to_float, without_alpha
 from pipeline.data.paths import shown
 from pipeline.errors import UserError
@@ -50,7 +51,7 @@ def evaluate(
     Args:
         model: a reference for `pipeline.inference.denoiser.load_denoiser`, or a denoiser.
         data: folder; see `pipeline.evaluation.datasets.find_pairs`.
-        layout: ``auto``, ``pairs`` or ``polyu``.
+        layout: ``auto``, or as for `pipeline.evaluation.datasets.find_pairs`.
         baselines: names of `pipeline.evaluation.baselines.BASELINES`.
         limit: evaluate this many pairs, evenly spaced over the sorted names; None takes all.
         workers: threads; 0 takes one a core, at most 8.
@@ -111,12 +112,18 @@ def read_pair(pair: Pair) -> tuple[FloatImage, FloatImage]:
     Raises:
         ImageError: one of them cannot be read, or is too small for the metrics.
     """
-    noisy, clean = (without_alpha(to_float(read_image(path).pixels)) for path in (pair.noisy, pair.clean))
+    noisy, clean = (_read(source) for source in (pair.noisy, pair.clean))
     if min(noisy.shape[:2]) < SSIM_SIZE:
         raise ImageError(
-            f"{shown(pair.noisy)}: expected at least 11x11 pixels, found {noisy.shape[1]}x{noisy.shape[0]}"
+            f"{shown(str(pair.noisy))}: expected at least 11x11 pixels, found {noisy.shape[1]}x{noisy.shape[0]}"
         )
     return noisy, clean
+
+
+def _read(source: Path | Block) -> FloatImage:
+    if isinstance(source, Block):
+        return to_float(source.pixels())
+    return without_alpha(to_float(read_image(source).pixels))
 
 
 def detail(image: FloatImage) -> float:
@@ -136,7 +143,7 @@ def _measure_pair(
         denoised = denoiser.uncorrected(noisy) if isinstance(denoiser, NetworkDenoiser) else denoiser(noisy)
         seconds = time.perf_counter() - start
     if denoised.shape != noisy.shape or not np.isfinite(denoised).all():
-        raise UserError(f"{shown(pair.noisy)}: the model returned no picture of the same size with finite values")
+        raise UserError(f"{shown(str(pair.noisy))}: the model returned no picture of the same size with finite values")
     by_offset = {
         "keep": measure(denoised, clean),
         "level": measure(mended(noisy, denoised, "level"), clean),

@@ -25,6 +25,7 @@ from pipeline.evaluation.encoding import (
     smoothed,
     step_ticks,
 )
+from pipeline.evaluation.gate_board import gate_board
 from pipeline.evaluation.metrics import psnr_rgb_u8
 from pipeline.evaluation.scores import SHORT_NAMES, image_table, psnr_text, score_board
 
@@ -52,7 +53,7 @@ def write_report(
         path: HTML file, written atomically; its folder is created.
         title: heading.
         run: ``history`` (rows of log.jsonl), ``config`` (resolved, nested) and ``facts`` (label -> value,
-            such as hashes and durations); every key may be missing.
+            such as hashes and durations) and ``gate`` (of the card: passed, why, measures); every key may be missing.
         evaluation: what `pipeline.evaluation.evaluate.evaluate` returned.
         pictures: what `pipeline.evaluation.pictures` returned: dicts with name, noisy, baseline, denoised and
             clean (the last and the baseline may be None), optionally rule, reason and baseline_name.
@@ -90,6 +91,7 @@ def render_report(
         score=score_board(evaluation) if evaluation else None,
         gallery=_gallery(pictures) if pictures else None,
         curve=_curve(run.get("history") or []),
+        gate=gate_board(run.get("gate")),
         table=image_table(evaluation) if evaluation else None,
         commands=list(commands),
         facts=_facts(run, evaluation),

@@ -11,7 +11,7 @@ from pipeline.data.folders import SourceFile, file_hash, manifest_hash, scan
 from pipeline.data.images import Image, write_image
 from pipeline.data.paths import shown
 from pipeline.errors import UserError
-from pipeline.evaluation.datasets import holds_pairs
+from pipeline.evaluation.datasets import data_files, holds_pairs
 from pipeline.evaluation.evaluate import DEFAULT_BASELINES, evaluate
 from pipeline.evaluation.pictures import Picture, contact_sheet, pictures_of_pairs, pictures_of_photos
 from pipeline.evaluation.report import command_line, write_report
@@ -66,7 +66,7 @@ def report_run(
         evaluation = evaluate(denoiser, data, baselines=baselines, limit=limit, device=device, on_progress=on_progress)
         evaluation["model"] = str(run_dir)
         pictures = pictures_of_pairs(denoiser, evaluation)
-        facts["data manifest SHA-256"] = manifest_hash(scan([data]))
+        facts["data manifest SHA-256"] = manifest_hash(data_files(data))
     elif data is not None or photos:
         evaluation = None
         pictures = pictures_of_photos(denoiser, list(photos) if photos else scan([data] if data else []))
@@ -80,6 +80,7 @@ def report_run(
             "history": read_history(run_dir),
             "config": _read_json(run_dir / CONFIG_NAME) or {},
             "facts": facts,
+            "gate": denoiser.card.get("gate"),
         },
         evaluation=evaluation,
         pictures=pictures,

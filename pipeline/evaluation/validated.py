@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from pipeline.data.paths import shown
@@ -32,14 +31,15 @@ def record_validation(denoiser: Denoiser, result: dict[str, Any]) -> dict[str, A
     """
     from models import replace_card
     from pipeline import __version__
-    from pipeline.data.folders import manifest_hash, scan
+    from pipeline.data.folders import manifest_hash
+    from pipeline.evaluation.datasets import data_files
 
     if not isinstance(denoiser, NetworkDenoiser):
         raise UserError("--record: expected a trained network, found another kind of denoiser")
     validated = {
         "mode": denoiser.describe(),
         "data": result["data"],
-        "data_hash": manifest_hash(scan([Path(result["data"])])),
+        "data_hash": manifest_hash(data_files(result["data"])),
         "n": result["n"],
         "protocol": result["protocol"],
         "metrics": {name: result[name] for name in DEFINITIONS},

@@ -16,7 +16,9 @@ from pipeline.errors import UserError
 from pipeline.inference.offset import mended
 
 if TYPE_CHECKING:
-    from models import InferenceSpec
+    from torch import Tensor
+
+    from models import InferenceSpec, NetworkSpec
 
 FloatImage = NDArray[np.float32]
 """(H, W, C) float32, black 0 and white 1."""
@@ -78,12 +80,37 @@ class NetworkDenoiser:
         """What the weights say about themselves: data, seed, steps, versions."""
         return dict(self._loaded.card)
 
+    @property
+    def domain(self) -> str:
+        """What the network was trained on: ``display`` (pictures), or ``raw`` (planes of mosaics)."""
+        return str(self._loaded.card.get("domain", "display"))
+
+    def planes(self, planes: FloatImage, noise: tuple[float, float]) -> FloatImage:
+        """Denoise (C, h, w) as a network trained on raw is shown it; `pipeline.inference.raw_denoiser` does the rest.
+
+        Args:
+            planes: any range.
+            noise: (shot, read) variance, for a network with a level map.
+        """
+        import torch
+
+        from models import denoise
+
+        batch = torch.from_numpy(np.ascontiguousarray(planes))[None].to(self.device)
+        told = torch.tensor([noise], dtype=torch.float32, device=self.device)
+        spec = replace(self.inference, offset="keep")
+        known = told if self._loaded.network.level_map else None
+        result: FloatImage = denoise(self._loaded.network, batch, spec, noise=known)[0].float().cpu().numpy()
+        return result
+
     def __call__(self, image: FloatImage, /) -> FloatImage:
         """Denoise (H, W, C); see `adapt_channels` for what happens to grey, RGB and alpha."""
         return mended(image, self.uncorrected(image), self.inference.offset)
 
     def uncorrected(self, image: FloatImage) -> FloatImage:
         """Denoise (H, W, C) and keep whatever offset the network has."""
+        if self.domain == "raw":
+            raise UserError("model: expected one trained on pictures, found one for raw files (unveil denoise RAW...)")
         return adapt_channels(image, self._loaded.network.channels, self._run)
 
     def _run(self, image: FloatImage) -> FloatImage:
@@ -138,6 +165,26 @@ def load_denoiser(ref: str, device: str = "auto") -> NetworkDenoiser:
         UserError: nothing there, or no weights in it.
     """
     return NetworkDenoiser(find_weights(ref), device)
+
+
+def read_weights(ref: str, spec: NetworkSpec) -> dict[str, Tensor]:
+    """Return the weights that ``ref`` names, which must be those of a network of ``spec``.
+
+    Raises:
+        UserError: nothing there, no weights in it, or another network.
+    """
+    from models import load
+
+    folder = find_weights(ref)
+    try:
+        loaded = load(folder)
+    except (ValueError, OSError) as error:
+        raise UserError(f"{shown(folder)}: expected weights made by unveil; {_one_line(error)}") from error
+    if loaded.spec != spec:
+        raise UserError(
+            f"training.start: expected weights of the network of this run ({spec}), found those of {loaded.spec}"
+        )
+    return loaded.network.state_dict()
 
 
 def find_weights(ref: str) -> Path:

@@ -11,15 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from pipeline.data.failures import failure_line
 from pipeline.data.folders import SourceFile
-from pipeline.data.images import WRITABLE, Image, from_float, read_image, to_float, write_image
+from pipeline.data.images import WRITABLE, read_image, to_float
 from pipeline.data.paths import confined, shown
 from pipeline.errors import UserError
 from pipeline.inference.denoiser import Denoiser
 from pipeline.inference.offset import denoise_measured, told
+from pipeline.inference.written import write_denoised
 from raw.files import RAW_SUFFIXES
 
 OUTPUT_FORMATS = {"png": ".png", "tiff": ".tif", "tif": ".tif", "jpeg": ".jpg", "jpg": ".jpg"}
@@ -273,18 +272,5 @@ def _convert_file(source: Path, output: Path, convert: Callable[[Path, Path], Ma
 def _denoise_file(denoiser: Denoiser, source: Path, output: Path) -> Made:
     image = read_image(source)
     denoised, offset = denoise_measured(denoiser, to_float(image.pixels))
-    if denoised.shape != image.pixels.shape:
-        raise ValueError(f"the model returned {denoised.shape} for a picture of {image.pixels.shape}")
-    if not np.isfinite(denoised).all():
-        raise ValueError("the model returned NaN or infinite values")
-    pixels = from_float(denoised, image.pixels.dtype)
-    _keep_alpha(pixels, image)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    write_image(output, Image(pixels=pixels, metadata=image.metadata, format=image.format))
+    write_denoised(output, image, denoised)
     return Made(note=image.note, offset=offset)
-
-
-def _keep_alpha(pixels: np.ndarray, image: Image) -> None:
-    # Not through floats and back: alpha is not ours to change by even one step.
-    if image.pixels.shape[2] in (2, 4):
-        pixels[..., -1] = image.pixels[..., -1]

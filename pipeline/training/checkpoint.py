@@ -6,16 +6,21 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import RunError
 from pipeline.training.step import TrainState
 
+if TYPE_CHECKING:
+    from pipeline.training.trust import Watch
+
 _PREFIX = "step_"
 
 
-def save_checkpoint(folder: Path, state: TrainState, keep: int) -> Path:
+def save_checkpoint(folder: Path, state: TrainState, keep: int, watch: Watch | None = None) -> Path:
     """Write `folder/step_XXXXXXXXX` atomically and delete all but the latest `keep`.
+
+    With a `watch`, the best weights so far go with it: what a resumed run chooses must not hang on other files.
 
     A crash at any moment leaves either the whole new checkpoint or none of it.
 
@@ -28,7 +33,7 @@ def save_checkpoint(folder: Path, state: TrainState, keep: int) -> Path:
     final = folder / f"{_PREFIX}{state.step:09d}"
     if final.exists():
         return final
-    tensors, facts = _to_parts(state)
+    tensors, facts = _to_parts(state, watch)
     need = 2 * sum(t.numel() * t.element_size() for t in tensors.values())
     if shutil.disk_usage(folder).free < need:
         raise RunError(
@@ -57,8 +62,8 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"{_PREFIX}*")) if folder.is_dir() else []
 
 
-def load_latest(folder: Path, state: TrainState) -> bool:
-    """Put the latest checkpoint of `folder` into `state`; False if there is none.
+def load_latest(folder: Path, state: TrainState, watch: Watch | None = None) -> bool:
+    """Put the latest checkpoint of `folder` into `state` and `watch`; False if there is none.
 
     Raises:
         RunError: the checkpoint does not fit the network of this run, or is damaged.
@@ -74,29 +79,35 @@ def load_latest(folder: Path, state: TrainState) -> bool:
         tensors = load_file(path / "state.safetensors")
         facts = json.loads((path / "state.json").read_text("utf-8"))
         _from_parts(state, tensors, facts)
+        if watch is not None and "watch" in facts:
+            watch.restore(_part(tensors, "best"), facts["watch"])
     except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise RunError(f"{path}: cannot be resumed from ({reason}); delete it to go back to the one before") from error
     return True
 
 
-def _to_parts(state: TrainState) -> tuple[dict[str, Any], dict[str, Any]]:
+def _to_parts(state: TrainState, watch: Watch | None) -> tuple[dict[str, Any], dict[str, Any]]:
     tensors = {f"network/{k}": v for k, v in state.network.state_dict().items()}
     tensors |= {f"average/{k}": v for k, v in state.average.state_dict().items()}
     for index, slots in state.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{name}": value for name, value in slots.items()}
-    facts = {"step": state.step, "bad_steps": state.bad_steps, "seconds": state.seconds}
+    facts: dict[str, Any] = {"step": state.step, "bad_steps": state.bad_steps, "seconds": state.seconds}
+    if watch is not None:
+        best, facts["watch"] = watch.parts()
+        tensors |= {f"best/{name}": value for name, value in best.items()}
     return {k: v.detach().contiguous().cpu() for k, v in tensors.items()}, facts
 
 
-def _from_parts(state: TrainState, tensors: dict[str, Any], facts: dict[str, Any]) -> None:
-    def part(name: str) -> dict[str, Any]:
-        return {k.removeprefix(f"{name}/"): v for k, v in tensors.items() if k.startswith(f"{name}/")}
+def _part(tensors: dict[str, Any], name: str) -> dict[str, Any]:
+    return {k.removeprefix(f"{name}/"): v for k, v in tensors.items() if k.startswith(f"{name}/")}
 
-    state.network.load_state_dict(part("network"))
-    state.average.load_state_dict(part("average"))
+
+def _from_parts(state: TrainState, tensors: dict[str, Any], facts: dict[str, Any]) -> None:
+    state.network.load_state_dict(_part(tensors, "network"))
+    state.average.load_state_dict(_part(tensors, "average"))
     slots: dict[int, dict[str, Any]] = {}
-    for key, value in part("optimizer").items():
+    for key, value in _part(tensors, "optimizer").items():
         index, name = key.split("/")
         slots.setdefault(int(index), {})[name] = value
     groups = state.optimizer.state_dict()["param_groups"]

@@ -54,8 +54,11 @@ def _git() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def following(run_dir: Path, tracker: Tracker, listen: Listener) -> Iterator[None]:
-    """Pass on what rank 0 appends to log.jsonl, to the screen and to MLflow, while the block runs."""
+def following(run_dir: Path, tracker: Tracker, listen: Listener, *, stage: str = "") -> Iterator[None]:
+    """Pass on what rank 0 appends to log.jsonl, to the screen and to MLflow, while the block runs.
+
+    With a ``stage`` rows have its name as `stage`, and metrics and pictures are under it in MLflow.
+    """
     tail = Tail(run_dir)
     tail.new_rows()
     done = threading.Event()
@@ -66,13 +69,15 @@ def following(run_dir: Path, tracker: Tracker, listen: Listener) -> Iterator[Non
         for row in rows:
             if row.get("event") == "quarantined":
                 listen("say", {"text": f"quarantined: {row['text']}"})
+            elif row.get("event") == "trust":
+                listen("say", {"text": row["text"]})
             elif "event" not in row:
-                listen("row", row)
-        tracker.rows(rows)
+                listen("row", {**row, "stage": stage})
+        tracker.rows([metrics_of(row, stage) for row in rows])
         for path in _pictures(run_dir):
             if path not in pictures:
                 pictures.add(path)
-                tracker.artifact(path, "pictures")
+                tracker.artifact(path, f"{stage}/pictures" if stage else "pictures")
 
     def follow() -> None:
         while not done.wait(1.0):
@@ -86,6 +91,15 @@ def following(run_dir: Path, tracker: Tracker, listen: Listener) -> Iterator[Non
         done.set()
         thread.join()
         look()
+
+
+def metrics_of(row: dict[str, Any], stage: str = "") -> dict[str, Any]:
+    """Return a row as the tracker takes it: what was measured on held-out crops counts as metrics too."""
+    if row.get("event") in ("trust", "gate"):
+        row = {name: value for name, value in row.items() if name not in ("event", "text")}
+    if not stage:
+        return row
+    return {name if name in ("step", "time", "event") else f"{stage}/{name}": value for name, value in row.items()}
 
 
 def _pictures(run_dir: Path) -> list[Path]:

@@ -19,14 +19,25 @@ Listener = Callable[[str, dict[str, Any]], None]
 
 def read_source(config: TrainConfig, listen: Listener) -> tuple[SourceSpec, dict[str, Any]]:
     """Read the header of every image; return what synthesizers need and the data manifest."""
+    from models import Distillation
     from pipeline.data.folders import manifest_hash, scan
     from pipeline.data.images import ImageError, read_size
+    from pipeline.data.noisy_side import split_sides
     from pipeline.data.source import SourceSpec
+    from pipeline.training.trust_split import hold_out
 
     if not config.data.path:
         raise UserError("--data: expected a folder of images, found nothing")
-    found = scan([Path(config.data.path)])
-    good, skipped = [], []
+    # With a noise recipe all images are clean; without one no clean image may be opened, not even for its size.
+    sides = split_sides(scan([Path(config.data.path)]), "plain" if config.noise is not None else config.data.layout)
+    if line := sides.told():
+        listen("say", {"text": line})
+    found = sides.noisy
+    if config.data.domain == "raw":
+        from pipeline.training.raw_intake import read_raw_source
+
+        return read_raw_source(config, found, listen)
+    good, sizes, skipped = [], [], []
     for file in found:
         try:
             height, width = read_size(file.path)[:2]
@@ -42,20 +53,26 @@ def read_source(config: TrainConfig, listen: Listener) -> tuple[SourceSpec, dict
             )
         else:
             good.append(file)
+            sizes.append((height, width))
     if not good:
         raise UserError(
             f"--data {config.data.path!r}: none of its {len(found)} images can be read; first: {skipped[0]}"
         )
     for line in skipped:
         listen("say", {"text": f"skipped: {line}"})
+    files = tuple(str(file.path.absolute()) for file in good)
+    apart = hold_out(files, sizes, config, listen)
     spec = SourceSpec(
-        files=tuple(str(file.path.absolute()) for file in good),
+        files=apart.training,
         seed=config.seed,
         crop=config.data.crop,
         channels=config.network.channels,
         recipe=config.noise,
         cache_bytes=config.data.cache_mb << 20,
         max_pixels=config.data.max_pixels,
+        distillation=config.method if isinstance(config.method, Distillation) else None,
+        held_out=apart.corners,
+        measured=apart.crops,
     )
     manifest = {
         "path": config.data.path,
@@ -63,6 +80,9 @@ def read_source(config: TrainConfig, listen: Listener) -> tuple[SourceSpec, dict
         "hash": manifest_hash(good),
         "files": [str(file.relative) for file in good],
         "skipped": skipped,
+        "layouts": list(sides.found),
+        "clean_never_opened": len(sides.clean),
+        "held_out": apart.describe(),
     }
     return spec, manifest
 
@@ -75,6 +95,8 @@ def data_card(config: TrainConfig, manifest: dict[str, Any]) -> dict[str, Any]:
         "unveil": __version__,
         "config": dump(config),
         "data": {"path": manifest["path"], "images": manifest["images"], "hash": manifest["hash"]},
+        "domain": config.data.domain,
+        **({"raw": manifest["raw"]} if "raw" in manifest else {}),
         "clean_images_read": config.noise is not None,
         # Training measures nothing; `unveil evaluate --record` fills it in.
         "validated": None,

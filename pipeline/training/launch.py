@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import dump
 from pipeline.errors import RunError
+from pipeline.training.adapt import adapted, as_stored
 from pipeline.training.follow import following, open_tracker
 from pipeline.training.history import read_history
 from pipeline.training.intake import Listener, data_card, read_source
-from pipeline.training.rundir import locked, prepare, write_json
+from pipeline.training.rundir import locked, prepare, read_config, read_gate, write_json
+from pipeline.training.stages import Fit, train_in_stages
 
 if TYPE_CHECKING:
     from pipeline.data.source import SourceSpec
@@ -34,6 +37,8 @@ class TrainResult:
     steps: int
     seconds: float
     final_loss: float
+    gate: dict[str, Any] | None
+    """Whether the network can be trusted: passed, why, measures; None if it was trained with clean images."""
 
 
 def train(
@@ -48,9 +53,13 @@ def train(
     run_dir = run_dir.resolve()
     from pipeline.tracking import check_store, masked_uri
 
-    source, manifest = read_source(config, listen)
     check_store()
+    config = _with_start(config)
+    source, manifest = read_source(config, listen)
     with locked(run_dir):
+        if resume and (run_dir / "config.json").is_file():
+            config = as_stored(config, read_config(run_dir))
+        config = adapted(config, source, listen)
         prepare(run_dir, config, resume=resume)
         write_json(run_dir / "manifest.json", manifest)
         card = data_card(config, manifest)
@@ -58,11 +67,12 @@ def train(
         listen("say", {"text": f"tracking: run {tracker.run_id} in {masked_uri()}"})
         status = "FAILED"
         try:
-            with following(run_dir, tracker, listen):
-                if config.cluster.workers:
-                    _fit_on_ray(config, run_dir, source, card, listen)
-                else:
-                    _fit_here(config, run_dir, source, card)
+            fit: Fit = partial(_fit_on_ray, listen=listen) if config.cluster.workers else _fit_here
+            if config.student is not None:
+                train_in_stages(config, run_dir, source, card, fit=fit, tracker=tracker, listen=listen)
+            else:
+                with following(run_dir, tracker, listen):
+                    fit(config, run_dir, source, card)
             version = _register(config, run_dir, tracker, card)
             status = "FINISHED"
         except KeyboardInterrupt:
@@ -73,6 +83,17 @@ def train(
         if tracker.problem:
             listen("say", {"text": f"tracking: not everything reached the server: {tracker.problem}"})
         return _result(config, run_dir, tracker.run_id, version)
+
+
+def _with_start(config: TrainConfig) -> TrainConfig:
+    """Return the configuration with a local folder as `training.start`, whose weights fit."""
+    if not config.training.start:
+        return config
+    from pipeline.inference.denoiser import find_weights, read_weights
+
+    folder = find_weights(config.training.start).resolve()
+    read_weights(str(folder), config.network)
+    return config.model_copy(update={"training": config.training.model_copy(update={"start": str(folder)})})
 
 
 def _fit_here(config: TrainConfig, run_dir: Path, source: SourceSpec, card: dict[str, Any]) -> None:
@@ -88,7 +109,9 @@ def _fit_here(config: TrainConfig, run_dir: Path, source: SourceSpec, card: dict
     run_loop(config, run_dir, card, local_rank(source, config.training.batch, device))
 
 
-def _fit_on_ray(config: TrainConfig, run_dir: Path, source: SourceSpec, card: dict[str, Any], listen: Listener) -> None:
+def _fit_on_ray(
+    config: TrainConfig, run_dir: Path, source: SourceSpec, card: dict[str, Any], *, listen: Listener
+) -> None:
     from pipeline.cluster import cpu_plan, require_resources, start_ray
     from pipeline.data.synth_actor import start_synthesizers
 
@@ -184,6 +207,7 @@ def _result(config: TrainConfig, run_dir: Path, run_id: str, version: int) -> Tr
         steps=history[-1]["step"] if history else 0,
         seconds=history[-1]["seconds"] if history else 0.0,
         final_loss=history[-1]["loss"] if history else float("nan"),
+        gate=read_gate(run_dir / "weights"),
     )
 
 

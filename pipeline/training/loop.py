@@ -14,12 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from models import build, denoise, save
-from pipeline.data.source import PICTURE_BATCH, BatchSource, SourceSpec, local_feed
+from pipeline.data.raw_source import as_pictures
+from pipeline.data.source import PICTURE_BATCH, SourceSpec, batch_source, local_feed
 from pipeline.errors import RunError
 from pipeline.training.checkpoint import list_checkpoints, load_latest, save_checkpoint
 from pipeline.training.history import append_row
 from pipeline.training.schedule import run_progress
 from pipeline.training.step import StepResult, StepSettings, TrainState, train_step
+from pipeline.training.trust import Watch
 
 if TYPE_CHECKING:
     from pipeline.schema import TrainConfig
@@ -48,8 +50,13 @@ def positions(batch: int, index: int, world: int) -> range:
 
 
 def new_state(config: TrainConfig, device: torch.device | str = "cpu") -> TrainState:
-    """Build network and optimiser; the initial weights follow from the seed alone."""
-    return TrainState(build(config.network, seed=config.seed), step_settings(config), device)
+    """Build network and optimiser; the weights follow from the seed alone, or are those of `training.start`."""
+    network = build(config.network, seed=config.seed)
+    if config.training.start:
+        from pipeline.inference.denoiser import read_weights
+
+        network.load_state_dict(read_weights(config.training.start, config.network))
+    return TrainState(network, step_settings(config), device)
 
 
 def step_settings(config: TrainConfig) -> StepSettings:
@@ -66,7 +73,8 @@ def run_loop(config: TrainConfig, run_dir: Path, card: dict[str, Any], rank: Ran
     torch.backends.cudnn.benchmark = False
     state = new_state(config, rank.device)
     checkpoints = run_dir / "checkpoints"
-    load_latest(checkpoints, state)
+    watch = _watch(config, run_dir, card, rank)
+    load_latest(checkpoints, state, watch)
     network = _distributed(state.network, rank)
     settings = step_settings(config)
     writer = _Writer(config, run_dir, rank) if rank.index == 0 else None
@@ -74,7 +82,7 @@ def run_loop(config: TrainConfig, run_dir: Path, card: dict[str, Any], rank: Ran
     clock = _Clock(config, state.seconds)
     consecutive_bad = 0
     losses: list[float] = []
-    while (progress := _agree(clock.progress(state.step), rank)) < 1:
+    while (progress := _agree(1.0 if watch and watch.stop else clock.progress(state.step), rank)) < 1:
         batch = {name: torch.from_numpy(np.array(value)).to(rank.device) for name, value in next(feed).items()}
         result = train_step(state, batch, config.method, settings, progress, network=network)
         state.seconds = clock.seconds()
@@ -87,24 +95,34 @@ def run_loop(config: TrainConfig, run_dir: Path, card: dict[str, Any], rank: Ran
         losses.append(result.loss)
         if state.step % config.training.log_every == 0:
             _log(state, result, losses, feed, writer, rank)
+        if watch and watch.due(state.step):
+            watch.look(state)
         if writer and clock.checkpoint_due():
-            save_checkpoint(checkpoints, state, config.training.keep_checkpoints)
+            save_checkpoint(checkpoints, state, config.training.keep_checkpoints, watch)
         if writer:
             writer.picture_if_due(state)
     if losses:
         # What came after the last row: a run that the clock ends rarely ends on one.
         _log(state, result, losses, feed, writer, rank)
     if writer:
-        save_checkpoint(checkpoints, state, config.training.keep_checkpoints)
+        save_checkpoint(checkpoints, state, config.training.keep_checkpoints, watch)
         writer.picture(state)
+        verdict = watch.finish(state) if watch else None
         trained = {"steps": state.step, "seconds": round(state.seconds, 1), "skipped_steps": state.bad_steps}
         save(
             run_dir / "weights",
-            state.average,
+            verdict.network if verdict else state.average,
             spec=config.network,
             inference=config.inference,
-            card={**card, "training": trained},
+            card={**card, "training": trained, **(verdict.card if verdict else {})},
         )
+
+
+def _watch(config: TrainConfig, run_dir: Path, card: dict[str, Any], rank: Rank) -> Watch | None:
+    """Return what measures a run without clean images: on rank 0, for one that sees none."""
+    if rank.index or config.method.kind != "asymmetric" or not config.trust.every:
+        return None
+    return Watch(config, run_dir, card, rank)
 
 
 def _log(
@@ -119,7 +137,7 @@ def _log(
 
 def local_rank(spec: SourceSpec, batch: int, device: str = "cpu") -> Rank:
     """Return the only rank of a run in this process, which makes its batches itself."""
-    source = BatchSource(spec)
+    source = batch_source(spec)
     return Rank(
         index=0,
         world=1,
@@ -232,10 +250,11 @@ class _Writer:
 
         if self._picture_batch is None:
             self._picture_batch = self._rank.ask(PICTURE_BATCH, range(_PICTURE_CROPS))
-        noisy = torch.from_numpy(np.array(self._picture_batch["noisy"])).to(self._rank.device)
-        output = denoise(state.average, noisy, self._config.inference).cpu().numpy()
+        given = {name: torch.from_numpy(np.array(v)).to(self._rank.device) for name, v in self._picture_batch.items()}
+        output = denoise(state.average, given["noisy"], self._config.inference, noise=given.get("noise")).cpu().numpy()
         columns = [self._picture_batch["noisy"], output]
         columns += [self._picture_batch["clean"]] if "clean" in self._picture_batch else []
+        columns = as_pictures(columns) if self._config.data.domain == "raw" else columns
         grid = np.concatenate([np.concatenate(list(c.transpose(0, 2, 3, 1)), axis=0) for c in columns], axis=1)
         path = self._run_dir / "pictures" / f"step_{state.step:09d}.png"
         path.parent.mkdir(exist_ok=True)

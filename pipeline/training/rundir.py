@@ -16,7 +16,16 @@ from pipeline.schema import TrainConfig
 
 _CONFIG = "config.json"
 _LOCK = ".lock"
-_MAY_CHANGE = ("training.", "cluster.", "tracking.", "inference.", "data.cache_mb")
+_MAY_CHANGE = (
+    "training.",
+    "cluster.",
+    "tracking.",
+    "inference.",
+    "data.cache_mb",
+    "trust.every",
+    "trust.patience",
+    "trust.keep",
+)
 """Keys that a resumed run may set anew: none of them changes what a step computes, only how far and where."""
 
 
@@ -68,6 +77,20 @@ def read_config(run_dir: Path) -> TrainConfig:
         return check(json.loads((run_dir / _CONFIG).read_text("utf-8")))
     except (OSError, ValueError) as error:
         raise UserError(f"{str(run_dir)!r}: expected a run folder with {_CONFIG}; {error}") from None
+
+
+def read_gate(weights: Path) -> dict[str, Any] | None:
+    """Return what a weights folder says about whether it can be trusted; None if it says nothing."""
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        gate = json.loads((weights / "model.json").read_text("utf-8"))["card"]["gate"]
+        if isinstance(gate["passed"], bool) and isinstance(gate["why"], str):
+            return dict(gate)
+    return None
+
+
+def gate_text(gate: dict[str, Any]) -> str:
+    """Return a gate as one line for people."""
+    return f"passed ({gate['why']})" if gate["passed"] else f"failed: {gate['why']}"
 
 
 @contextlib.contextmanager

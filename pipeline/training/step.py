@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from models import AsymmetricMasks, MaskedTraining, Network
+from models import AsymmetricMasks, Distillation, MaskedTraining, Network
 from pipeline.training.schedule import ema_decay, learning_rate
 
 
@@ -63,17 +63,20 @@ class StepResult:
     skipped: bool
 
 
-def batch_loss(method: MaskedTraining | AsymmetricMasks, network: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-    """Return the method's loss of one batch: masked training compares with `clean`, asymmetric masks do not."""
-    if isinstance(method, MaskedTraining):
+Method = MaskedTraining | AsymmetricMasks | Distillation
+
+
+def batch_loss(method: Method, network: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+    """Return the method's loss of one batch: asymmetric masks compare with no `clean`, the others do."""
+    if not isinstance(method, AsymmetricMasks):
         return method.loss(network, batch["noisy"], batch["clean"], batch["seeds"])
-    return method.loss(network, batch["noisy"], batch["seeds"])
+    return method.loss(network, batch["noisy"], batch["seeds"], noise=batch.get("noise"))
 
 
 def train_step(
     state: TrainState,
     batch: Mapping[str, Tensor],
-    method: MaskedTraining | AsymmetricMasks,
+    method: Method,
     settings: StepSettings,
     progress: float,
     *,
@@ -84,7 +87,7 @@ def train_step(
     Args:
         state: changed in place.
         batch: `noisy` (B, C, H, W) float32 in [0, 1], `seeds` (B,) int64, and `clean` like `noisy` for masked
-            training; on the state's device.
+            training and distillation; `noise` (B, 2) float32 for a network with a level map; on the state's device.
         method: which loss.
         settings: optimiser settings.
         progress: fraction of the run that is over, for the schedule.

@@ -1,0 +1,64 @@
+"""The part of ``unveil denoise`` that serves models trained on raw: raw files in, DNGs out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.data.folders import SourceFile
+
+
+def run_raw(
+    files: Sequence[SourceFile],
+    model: str,
+    out: Path,
+    *,
+    suffix: str,
+    format: str | None,
+    attention: str | None,
+    draws: int | None,
+    offset: str | None,
+    device: str,
+    overwrite: bool,
+    json_output: bool,
+) -> int:
+    """Denoise raw files with a model trained on raw, tell what became of them, and return the exit code."""
+    from pipeline.console import console, print_json, progress
+    from pipeline.data.allocator import keep_freed_memory
+    from pipeline.data.paths import shown
+    from pipeline.errors import UserError
+    from pipeline.inference.denoiser import NetworkDenoiser, load_denoiser
+    from pipeline.inference.files import FileResult
+    from pipeline.inference.modes import in_words, with_mode
+    from pipeline.inference.raw_denoiser import RawDenoiser
+    from pipeline.inference.raw_files import denoise_raw_files, plan_raw_outputs, raws_among
+
+    if offset not in (None, "keep"):
+        raise UserError(f"--offset: expected keep with a model trained on raw, found {offset!r}")
+    raws, left_out = raws_among(files)
+    outputs = plan_raw_outputs(raws, out, suffix=suffix, format=format)
+    keep_freed_memory()
+    network, warning = with_mode(load_denoiser(model, device), attention=attention, draws=draws)
+    assert isinstance(network, NetworkDenoiser)
+    denoiser = RawDenoiser(network)
+    notes = [note for note in (left_out, warning) if note]
+    for note in notes:
+        console.print(f"note: {note}", markup=False, style="yellow", soft_wrap=True)
+    with progress() as bar:
+        task = bar.add_task("denoise", total=len(raws))
+
+        def tell(result: FileResult) -> None:
+            if result.status == "failed":
+                console.print(f"failed: {result.error}", markup=False, style="red", soft_wrap=True)
+            bar.update(task, advance=1, description=f"denoise {shown(Path(result.source).name)}")
+
+        summary = denoise_raw_files(raws, outputs, denoiser, overwrite=overwrite, on_progress=tell)
+    mode = network.describe()
+    if json_output:
+        print_json({**summary.to_dict(), "mode": mode, "warning": "; ".join(notes) or None})
+    else:
+        for line in summary.told(shown(out)):
+            console.print(line, markup=False, soft_wrap=True)
+        console.print(f"{in_words(mode)}: {mode['passes']} passes of the network", markup=False, soft_wrap=True)
+    failed = summary.count("failed")
+    return 0 if not failed else 1 if failed == len(summary.files) else 3

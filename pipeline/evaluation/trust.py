@@ -1,0 +1,204 @@
+"""How far a denoiser can be trusted, measured on noisy crops alone.
+
+With noise n, truth x and residual r = noisy - denoised, the squared error of any denoiser d is
+
+    E |d - x|^2 = E |r|^2 - E |n|^2 + 2 E n.d
+
+(covariance penalty; Efron, "The estimation of prediction error", JASA 2004). E |n|^2 is measured in flat areas. E n.d
+is measured with more noise e of the same strength and correlation, as E e.(d(y + e) - d(y)), as in "Monte-Carlo SURE"
+(Ramani et al., IEEE TIP 2008) but for noise that is correlated. The first two terms are structure that was lost, the
+last is noise that came through: the two things that a denoiser does wrong.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models import InferenceSpec, Network, denoise, fold_seeds, hash_uniform
+from pipeline.evaluation.trust_flat import (
+    FlatAreas,
+    covariance,
+    cut_patches,
+    find_flat_areas,
+    lag_correlation,
+    more_noise,
+)
+from pipeline.evaluation.trust_measures import HeldOutLosses, TrustMeasures
+
+Denoise = Callable[[Tensor, Tensor], Tensor]
+"""Takes crops (B, C, H, W) float32 and (B,) int64, which of the crops each is; returns the crops denoised."""
+
+Array = NDArray[np.float32]
+Known = list[tuple[NDArray[np.int64], FlatAreas]]
+"""For each image whose noise could be measured: its crops, and its noise."""
+
+_DETAIL_SIGMA: Final = 1.5
+_SPACING: Final = 16
+_PERTURBED: Final = 4
+_STREAM: Final = 77
+_LEAST_ENERGY: Final = (0.1 / 255) ** 2
+"""A tenth of a grey level is less than rounding leaves."""
+
+_STRENGTH: Final = 0.5
+"""Of the added noise, in parts of the noise that is there: the question is what happens near this image."""
+
+
+def measure_trust(
+    denoiser: Denoise,
+    noisy: Tensor,
+    images: NDArray[np.int64],
+    *,
+    losses: HeldOutLosses | None = None,
+    blind: bool = False,
+) -> TrustMeasures:
+    """Measure a denoiser on noisy crops.
+
+    Args:
+        denoiser: as it will be used: blind or direct, any filter.
+        noisy: (B, C, H, W) float32 in [0, 1]; 16 crops of 120x120 pixels tell enough.
+        images: (B,) which image each crop is from; the noise is measured per image.
+        losses: masked losses of the network on the same crops, if it has any; kept with the result.
+        blind: whether the denoiser is meant not to see the pixel that it predicts; kept with the result.
+    """
+    with torch.inference_mode():
+        denoised = denoiser(noisy, torch.arange(len(noisy)))
+    before, after = _channels_last(noisy), _channels_last(denoised)
+    means = (before - after).mean(axis=(1, 2))
+    parts = [np.flatnonzero(images == image) for image in np.unique(images)]
+    # Without any noise energy (JPEG smooths flat areas to nothing) there is nothing to measure in parts of it.
+    found = [(part, areas) for part in parts if (areas := find_flat_areas(before[part])) is not None]
+    known = [(part, areas) for part, areas in found if areas.energy > _LEAST_ENERGY]
+    energy = _mean([(areas.energy, len(part)) for part, areas in known])
+    sigma = math.sqrt(energy / noisy.shape[1]) if known else math.nan
+    facts = _energies(before, after, known, energy) | _passed(denoiser, noisy, denoised, known) if known else _UNKNOWN
+    facts = dict(facts)
+    error = facts.pop("excess") + 2 * facts["noise_passed"]
+    return TrustMeasures(
+        crops=len(noisy),
+        bias=tuple(float(255 * value) for value in means.mean(axis=0)),
+        bias_error=float(255 * means.std(axis=0).max() / math.sqrt(len(means))),
+        noise_sigma=255 * sigma,
+        estimated_error=error,
+        self_weight=_self_weight(denoiser, noisy, denoised, sigma if known else 0.05),
+        losses=losses,
+        blind=blind,
+        **facts,
+    )
+
+
+def denoise_with(network: Network, spec: InferenceSpec, noise: Tensor | None = None) -> Denoise:
+    """Return a network and its inference as what `measure_trust` takes.
+
+    Args:
+        network: in evaluation mode.
+        spec: how it denoises.
+        noise: (B, 2) noise parameters of the crops, for a network with a level map.
+    """
+
+    def run(images: Tensor, which: Tensor) -> Tensor:
+        named: dict[str, Any] = {} if noise is None else {"noise": noise[which]}
+        return denoise(network, images, spec, **named)
+
+    return run
+
+
+def _energies(before: Array, after: Array, known: Known, energy: float) -> dict[str, Any]:
+    """What the residual holds beside noise, and what the noise is like."""
+    residual, detail = before - after, after - _smooth(after)
+    excess, lost, products, ours, theirs = [], [], [], [], []
+    for part, areas in known:
+        cut, fine = cut_patches(residual[part]), cut_patches(detail[part])
+        own, product = covariance(cut, cut), covariance(cut, fine)
+        weight = len(part)
+        excess.append((float(np.square(residual[part]).sum(axis=-1).mean()) - areas.energy, weight))
+        lost.append((float((own - areas.expected(own)).mean()), weight))
+        rough = ~areas.flat
+        products.append((product - areas.expected(product))[rough])
+        ours.append(own[rough])
+        theirs.append(covariance(fine, fine)[rough])
+    scale = np.concatenate(ours).mean() * np.concatenate(theirs).mean() if any(map(len, ours)) else 0.0
+    flat = np.concatenate([areas.flat for _, areas in known])
+    return {
+        "flat": float(flat.mean()),
+        "reliable": sum(areas.reliable for _, areas in known) * 2 > len(known),
+        "noise_correlation": _lags([(areas.correlation, len(part)) for part, areas in known]),
+        "residual_correlation": _lags([(lag_correlation(cut_patches(residual[part])), len(part)) for part, _ in known]),
+        "excess": _mean(excess) / energy,
+        "structure_lost": _mean(lost) / energy,
+        "detail_correlation": float(np.concatenate(products).mean() / math.sqrt(scale)) if scale > 1e-16 else 0.0,
+    }
+
+
+_NOWHERE = (math.nan,) * 5
+_UNKNOWN: Final[dict[str, Any]] = {
+    "flat": 0.0,
+    "reliable": False,
+    "excess": math.nan,
+    "noise_correlation": _NOWHERE,
+    "residual_correlation": _NOWHERE,
+    "structure_lost": math.nan,
+    "detail_correlation": math.nan,
+    "noise_passed": math.nan,
+    "noise_left": math.nan,
+}
+
+
+def _passed(denoiser: Denoise, noisy: Tensor, denoised: Tensor, known: Known) -> dict[str, float]:
+    """Add noise that is known to every other crop, and see how much of it comes through."""
+    pictures = _channels_last(noisy)
+    added = np.zeros_like(pictures)
+    for number, (part, areas) in enumerate(known):
+        guide = _smooth(pictures[part]).mean(axis=-1)
+        added[part] = more_noise(areas, guide, np.random.default_rng([_STREAM, number]))
+    chosen = np.flatnonzero(np.isin(np.arange(len(pictures)), np.concatenate([part for part, _ in known])))[::2]
+    noise = torch.from_numpy(np.ascontiguousarray(_STRENGTH * added[chosen].transpose(0, 3, 1, 2))).to(noisy)
+    with torch.inference_mode():
+        change = denoiser(noisy[chosen] + noise, torch.from_numpy(chosen)) - denoised[chosen]
+    power = float(noise.square().mean())
+    return {
+        "noise_passed": float((noise * change).mean()) / power,
+        "noise_left": float(change.square().mean()) / power,
+    }
+
+
+def _self_weight(denoiser: Denoise, noisy: Tensor, denoised: Tensor, strength: float) -> float:
+    """Change every 16th pixel by plus or minus one standard deviation; the mean share that comes back there.
+
+    The signs are random, so what comes from the other changed pixels cancels.
+    """
+    part = noisy[:_PERTURBED]
+    rows, columns = (torch.arange(size, device=noisy.device) for size in part.shape[-2:])
+    chosen = ((rows % _SPACING == _SPACING // 2)[:, None] & (columns % _SPACING == _SPACING // 2)).to(part.dtype)
+    seeds = fold_seeds(torch.arange(len(part), device=noisy.device), _STREAM)
+    sign = torch.where(hash_uniform(seeds[:, None, None], rows[:, None], columns) < 0.5, -1.0, 1.0)[:, None] * chosen
+    with torch.inference_mode():
+        changed = denoiser(part + strength * sign, torch.arange(len(part)))
+    count = float(chosen.sum()) * part.shape[0] * part.shape[1]
+    return float(((changed - denoised[: len(part)]) * sign).sum()) / strength / max(count, 1.0)
+
+
+def _channels_last(images: Tensor) -> Array:
+    return np.ascontiguousarray(images.detach().float().cpu().numpy().transpose(0, 2, 3, 1))
+
+
+def _smooth(images: Array) -> Array:
+    from scipy.ndimage import gaussian_filter
+
+    return np.asarray(gaussian_filter(images, (0, _DETAIL_SIGMA, _DETAIL_SIGMA, 0)), np.float32)
+
+
+def _mean(values: list[tuple[float, Any]]) -> float:
+    """Weighted mean; nan for nothing."""
+    total = float(sum(weight for _, weight in values))
+    return float(sum(value * weight for value, weight in values)) / total if total else math.nan
+
+
+def _lags(values: list[tuple[Array, Any]]) -> tuple[float, ...]:
+    return tuple(_mean([(float(lags[index]), weight) for lags, weight in values]) for index in range(5))

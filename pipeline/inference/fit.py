@@ -1,0 +1,227 @@
+"""Fit a network to each photo on its own: no model, no other photo; the best picture so far is always on the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.data.folders import SourceFile
+from pipeline.data.images import read_image, to_float
+from pipeline.inference.denoiser import pick_device
+from pipeline.inference.files import FileResult, FilesSummary, Made, convert_files, plan_outputs
+from pipeline.inference.offset import offset_of
+from pipeline.inference.written import write_denoised
+
+if TYPE_CHECKING:
+    from pipeline.inference.fit_image import FitProgress, FitResult
+
+FloatImage = NDArray[np.float32]
+FitListener = Callable[[Path, "FitProgress"], None]
+"""Called with the source and where its fit is, after every step."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FitOptions:
+    """What a user may ask of a fit; all else follows from the photo (`choose_settings`)."""
+
+    minutes: float | None = None
+    """Wall-clock time for each photo; None: by its size."""
+
+    steps: int | None = None
+    """Steps of training in place of a time: the same bytes from run to run."""
+
+    draws: int | None = None
+    """Random draws of the masks to average; None: by the size."""
+
+    offset: Literal["keep", "level"] = "keep"
+    """What is done about an offset in brightness or colour."""
+
+    seed: int = 0
+    """Decides everything random."""
+
+    device: str = "auto"
+    """``auto``, ``cpu``, ``cuda``, ``cuda:1`` ..."""
+
+    save_seconds: float = 30.0
+    """Time between two saves of the best picture so far."""
+
+
+class FitDenoiser:
+    """A `Denoiser` that trains a new network for every picture it is given."""
+
+    def __init__(self, options: FitOptions, on_progress: Callable[[FitProgress], None] | None = None) -> None:
+        """Prepare; ``on_progress`` is called after every step, now and then with the picture so far, without alpha.
+
+        Raises:
+            UserError: unknown or absent device.
+        """
+        self.options = options
+        self.device = pick_device(options.device)
+        self.on_progress = on_progress
+        self.last: FitResult | None = None
+        """What the latest call found out."""
+
+    def __call__(self, image: FloatImage, /, *, step: float = 1 / 255) -> FloatImage:
+        """Denoise (H, W, C), C in 1..4; ``step`` is the quantisation step of its pixels.
+
+        Raises:
+            ValueError: fewer than 16x16 pixels.
+        """
+        import torch
+
+        from pipeline.inference.fit_image import fit_image
+        from pipeline.inference.fit_settings import choose_settings
+
+        options = self.options
+        colours = _colours(image)
+        settings = choose_settings(
+            colours,
+            step=step,
+            minutes=options.minutes,
+            steps=options.steps,
+            draws=options.draws,
+            offset=options.offset,
+            seed=options.seed,
+            threads=torch.get_num_threads(),
+        )
+        self.last = fit_image(
+            colours, settings, on_progress=self.on_progress, save_seconds=options.save_seconds, device=self.device
+        )
+        return _with_alpha(self.last.denoised, image)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FitSummary:
+    """What became of all photos."""
+
+    files: FilesSummary
+    """One entry a photo that was begun, in their order."""
+
+    fits: dict[str, dict[str, Any]]
+    """Source -> settings with their reasons, and measures of its fit."""
+
+    told: dict[str, str]
+    """Source -> the same as one line."""
+
+    stopped: str | None
+    """Source at which the user stopped it all; None if that did not happen."""
+
+    saved: bool
+    """Whether the best picture so far of ``stopped`` is on the disk."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {**self.files.to_dict(), "fits": self.fits, "stopped": self.stopped, "stopped_saved": self.saved}
+
+
+def fit_files(
+    sources: Sequence[SourceFile],
+    out: Path,
+    options: FitOptions,
+    *,
+    suffix: str = "",
+    format: str | None = None,
+    overwrite: bool = False,
+    on_progress: Callable[[FileResult], None] | None = None,
+    listen: FitListener | None = None,
+) -> FitSummary:
+    """Fit and denoise every photo, as `pipeline.inference.files.denoise_files` does with one model for all.
+
+    A `KeyboardInterrupt` ends it early; what was saved by then stays.
+
+    Args:
+        sources: what `pipeline.data.folders.scan` found.
+        out: folder to write to; created.
+        options: of the fits.
+        suffix: as in `denoise_files`.
+        format: as in `denoise_files`.
+        overwrite: as in `denoise_files`.
+        on_progress: called after each photo.
+        listen: called after each step.
+
+    Raises:
+        UserError: as in `denoise_files`, or the device does not exist.
+        RunError: the disk is full or read-only.
+    """
+    outputs = plan_outputs(sources, out, suffix=suffix, format=format)
+    run = _FitRun(options, listen)
+    done: list[FileResult] = []
+
+    def keep(result: FileResult) -> None:
+        done.append(result)
+        run.source = None
+        if on_progress is not None:
+            on_progress(result)
+
+    stopped = None
+    try:
+        convert_files(sources, outputs, run.convert, overwrite=overwrite, on_progress=keep)
+    except KeyboardInterrupt:
+        stopped = str(run.source or sources[min(len(done), len(sources) - 1)].path)
+    return FitSummary(
+        files=FilesSummary(files=tuple(done)),
+        fits=run.fits,
+        told=run.told,
+        stopped=stopped,
+        saved=stopped is not None and run.source is not None and run.saved,
+    )
+
+
+class _FitRun:
+    """One photo after the other, and what is known about them."""
+
+    def __init__(self, options: FitOptions, listen: FitListener | None) -> None:
+        self._listen = listen
+        self._denoiser = FitDenoiser(options)
+        self.source: Path | None = None
+        self.saved = False
+        self.fits: dict[str, dict[str, Any]] = {}
+        self.told: dict[str, str] = {}
+
+    def convert(self, source: Path, output: Path) -> Made:
+        """Fit one photo; the best picture so far is written again and again."""
+        self.source, self.saved = source, False
+        image = read_image(source)
+        noisy = to_float(image.pixels)
+
+        def tell(progress: FitProgress) -> None:
+            if progress.picture is not None:
+                write_denoised(output, image, _with_alpha(progress.picture, noisy))
+                self.saved = True
+            if self._listen is not None:
+                self._listen(source, progress)
+
+        self._denoiser.on_progress = tell
+        kind = image.pixels.dtype
+        denoised = self._denoiser(noisy, step=1 / float(np.iinfo(kind).max) if kind.kind == "u" else 1e-6)
+        write_denoised(output, image, denoised)
+        result = self._denoiser.last
+        assert result is not None
+        self.fits[str(source)] = {"settings": result.settings.to_dict(), "measures": result.measures}
+        self.told[str(source)] = _in_words(result)
+        return Made(note=image.note, offset=offset_of(noisy, denoised))
+
+
+def _in_words(result: FitResult) -> str:
+    chosen = result.settings.told()
+    if not result.settings.denoises:
+        return chosen
+    found = result.measures
+    return (
+        f"{chosen}; error at held-out pixels {found['held_out_255']:.2f}/255 after {found['best_step']} of "
+        f"{found['steps']} steps, {found['held_out_start_255']:.2f} before; {found['seconds']:.0f} s"
+    )
+
+
+def _colours(image: FloatImage) -> FloatImage:
+    return image[..., : image.shape[2] - 1] if image.shape[2] in (2, 4) else image
+
+
+def _with_alpha(colours: FloatImage, image: FloatImage) -> FloatImage:
+    whole: FloatImage = np.concatenate([colours, image[..., colours.shape[2] :]], axis=2)
+    return whole

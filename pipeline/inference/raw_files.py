@@ -1,0 +1,113 @@
+"""Raw files denoised as mosaics, by a model trained on raw: a DNG for every raw file, or a developed picture."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.data.folders import SourceFile
+from pipeline.data.images import metadata_of_raw, read_image, read_raw_file, replacing, write_image
+from pipeline.data.paths import shown
+from pipeline.errors import UserError
+from pipeline.inference.denoiser import CARD_NAME, find_weights
+from pipeline.inference.files import OUTPUT_FORMATS, FileResult, FilesSummary, Made, convert_files, plan_outputs
+from raw.files import RAW_SUFFIXES
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from pipeline.inference.raw_denoiser import RawDenoiser
+    from raw.raw_file import RawFile
+
+RAW_FORMATS = {**OUTPUT_FORMATS, "dng": ".dng"}
+"""Values of ``--format`` with a model for raw files, and the suffix that each one gives."""
+
+
+def is_for_raw(model: str) -> bool:
+    """Say whether the model that a reference names was trained on raw, by its card alone."""
+    try:
+        document = json.loads((find_weights(model) / CARD_NAME).read_text("utf-8"))
+        return bool(document["card"]["domain"] == "raw")
+    except (UserError, OSError, ValueError, KeyError, TypeError):
+        return False  # what is missing or damaged is said when it is loaded
+
+
+def raws_among(sources: Sequence[SourceFile]) -> tuple[list[SourceFile], str | None]:
+    """Leave out what is not named as a raw file, and say how many those are.
+
+    Raises:
+        UserError: nothing is left.
+    """
+    raws = [source for source in sources if source.relative.suffix.lower() in RAW_SUFFIXES]
+    if not raws:
+        raise UserError(
+            f"{shown(sources[0].path)}: expected camera raw files for a model trained on raw, found none; "
+            "denoise pictures with a model trained on pictures"
+        )
+    left_out = len(sources) - len(raws)
+    return raws, f"{left_out} files that are no raw files left out: the model is for raw" if left_out else None
+
+
+def plan_raw_outputs(sources: Sequence[SourceFile], out: Path, *, suffix: str, format: str | None) -> list[Path]:
+    """Return one output path a raw file, by default a DNG; see `pipeline.inference.files.plan_outputs`."""
+    return plan_outputs(sources, out, suffix=suffix, format=format or "dng", formats=RAW_FORMATS)
+
+
+def denoise_raw_files(
+    sources: Sequence[SourceFile],
+    outputs: Sequence[Path],
+    denoiser: RawDenoiser,
+    *,
+    overwrite: bool = False,
+    on_progress: Callable[[FileResult], None] | None = None,
+) -> FilesSummary:
+    """Denoise every raw file into the DNG, or the picture, that its output is named for.
+
+    Args:
+        sources: raw files.
+        outputs: of `plan_raw_outputs`.
+        denoiser: of a model trained on raw.
+        overwrite: replace outputs that exist; otherwise those files are skipped.
+        on_progress: called after each file.
+    """
+    convert = partial(_denoise_raw_file, denoiser)
+    return convert_files(sources, outputs, convert, overwrite=overwrite, on_progress=on_progress)
+
+
+def _denoise_raw_file(denoiser: RawDenoiser, source: Path, output: Path) -> Made:
+    from noise.known_level import known_level
+    from pipeline.evaluation.survey import camera_name
+
+    raw = read_raw_file(source)
+    known = known_level(raw)
+    mosaic = denoiser.mosaic(raw, known.level)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    if output.suffix == ".dng":
+        with replacing(output) as temporary:
+            _write_dng(raw, mosaic, temporary)
+    else:
+        _develop(raw, mosaic, source, output)
+    remarks = (known.note, denoiser.remarks(camera_name(raw.make, raw.model), known.level))
+    return Made(note="; ".join(remark for remark in remarks if remark) or None)
+
+
+def _write_dng(raw: RawFile, mosaic: NDArray[np.uint16], path: Path) -> None:
+    from raw.dng import dng_like
+
+    # The profile tells the noise of the file as it was; a converter would take away once more what is gone.
+    dng_like(replace(raw, noise_profile=None), mosaic, path)
+
+
+def _develop(raw: RawFile, mosaic: NDArray[np.uint16], source: Path, output: Path) -> None:
+    """Develop as `unveil develop` and training on pictures do: by LibRaw, from a DNG."""
+    with tempfile.TemporaryDirectory(prefix="unveil-") as folder:
+        path = Path(folder) / "denoised.dng"
+        _write_dng(raw, mosaic, path)
+        image = read_image(path)
+    write_image(output, replace(image, metadata=metadata_of_raw(source.read_bytes())))

@@ -1,0 +1,74 @@
+"""Which parts of a configuration go together; one that does not is told with its key, and what to set instead."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipeline.schema import TrainConfig
+
+
+def check_parts(config: TrainConfig) -> None:
+    """Raise ValueError, beginning with the dotted key, if two parts of a configuration exclude each other."""
+    if config.method.kind == "masked" and config.noise is None:
+        raise ValueError(
+            "method.kind: 'masked' compares with clean images, so it needs a noise recipe; "
+            "set noise.kind, or use method.kind=asymmetric for noisy photos"
+        )
+    if config.data.domain == "raw":
+        _check_raw(config)
+    elif getattr(config.network, "level_map", False):
+        raise ValueError(
+            "network.level_map: expected false with data.domain 'display', where the noise of a picture is not "
+            "told, found true"
+        )
+    if config.method.kind == "masked" and config.inference.mode == "multi_mask":
+        raise ValueError(
+            "inference.mode: expected 'direct' with method.kind 'masked' (that network never saw "
+            "the masks of multi-mask inference), found 'multi_mask'"
+        )
+    if config.student is not None:
+        _check_student(config)
+    token = getattr(config.network, "mask_token", "none")
+    site = getattr(config.method, "site", "pixel")
+    if (site == "token") != (token != "none"):
+        raise ValueError(
+            "method.site: 'token' goes with network.mask_token 'zero' or 'learnable' of a masked_swin, 'pixel' "
+            f"with 'none'; found {site!r} with {token!r}"
+        )
+    if config.method.kind == "asymmetric" and config.data.crop < 2 * config.method.pd_stride:
+        raise ValueError(
+            f"data.crop: expected at least twice method.pd_stride ({2 * config.method.pd_stride}), "
+            f"found {config.data.crop}"
+        )
+    if config.cluster.workers > 1 and config.training.batch % config.cluster.workers:
+        raise ValueError(
+            f"training.batch: expected a multiple of cluster.workers ({config.cluster.workers}), "
+            f"found {config.training.batch}"
+        )
+
+
+def _check_student(config: TrainConfig) -> None:
+    assert config.student is not None
+    if config.method.kind != "asymmetric" or config.data.domain == "raw":
+        found = "data.domain 'raw'" if config.data.domain == "raw" else f"method.kind {config.method.kind!r}"
+        raise ValueError(f"student: expected none but after method.kind 'asymmetric' on pictures, found {found}")
+    if config.student.network.channels != config.network.channels:
+        raise ValueError(
+            f"student.network.channels: expected network.channels ({config.network.channels}), "
+            f"found {config.student.network.channels}"
+        )
+    if getattr(config.student.network, "mask_token", "none") != "none":
+        raise ValueError("student.network.mask_token: expected 'none', for nothing is hidden from a student")
+
+
+def _check_raw(config: TrainConfig) -> None:
+    if config.noise is not None:
+        raise ValueError(f"noise: expected none with data.domain 'raw', found {config.noise.kind!r}")
+    if config.method.kind != "asymmetric":
+        raise ValueError(f"method.kind: expected 'asymmetric' with data.domain 'raw', found {config.method.kind!r}")
+    if config.network.channels != 4:
+        raise ValueError(
+            "network.channels: expected 4 (the planes R, Gr, Gb, B) with data.domain 'raw', "
+            f"found {config.network.channels}"
+        )

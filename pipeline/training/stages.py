@@ -1,0 +1,138 @@
+"""A run with a student: teacher, targets, student.
+
+1. A teacher learns from the photographs alone.
+2. Its outputs, and the noise that it took off, become targets.
+3. A plain network, the student, learns from pairs made of these.
+
+RUN/teacher is a run folder of its own, RUN/targets the targets, and RUN itself the student's. A stage that is finished
+is not repeated, so a run that was killed in any of them goes on there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.training.follow import following
+from pipeline.training.intake import Listener, read_source
+
+if TYPE_CHECKING:
+    from pipeline.data.source import SourceSpec
+    from pipeline.schema import TrainConfig
+    from pipeline.tracking import Tracker
+
+TEACHER, TARGETS = "teacher", "targets"
+
+Fit = Callable[["TrainConfig", Path, "SourceSpec", dict[str, Any]], None]
+"""Trains into a folder that exists and leaves weights there."""
+
+
+def train_in_stages(
+    config: TrainConfig,
+    run_dir: Path,
+    source: SourceSpec,
+    card: dict[str, Any],
+    *,
+    fit: Fit,
+    tracker: Tracker,
+    listen: Listener,
+) -> None:
+    """Train teacher and student as `config` says; leaves the student's weights in `run_dir`."""
+    from models import replace_card
+
+    assert config.student is not None
+    teacher = run_dir / TEACHER
+    teacher.mkdir(exist_ok=True)
+    if not _weights(teacher):
+        listen("say", {"text": f"stage 1 of 3: a teacher learns from the noisy images, in {teacher}"})
+        with following(teacher, tracker, listen, stage=TEACHER):
+            fit(config, teacher, source, card)
+    targets = _make_targets(config, run_dir, source, listen)
+    student = _of_student(config, run_dir / TARGETS)
+    from_targets, _ = read_source(student, listen)
+    listen("say", {"text": f"stage 3 of 3: a student learns from {targets} targets"})
+    teacher_card = json.loads((teacher / "weights" / "model.json").read_text("utf-8"))
+    about = {"sha256": teacher_card["sha256"], "gate": teacher_card["card"].get("gate"), "targets": targets}
+    with following(run_dir, tracker, listen, stage="student"):
+        fit(student, run_dir, from_targets, {**card, "teacher": about})
+    gate = _judge(config, run_dir, source)
+    if gate is not None:
+        stored = json.loads((run_dir / "weights" / "model.json").read_text("utf-8"))["card"]
+        replace_card(run_dir / "weights", {**stored, "gate": gate})
+
+
+def _of_student(config: TrainConfig, targets: Path) -> TrainConfig:
+    """Return the student's own training: on targets, with a direct pass for inference."""
+    from models import InferenceSpec
+    from pipeline.config import check, dump
+
+    assert config.student is not None
+    student = config.student
+    tree = dump(config)
+    return check(
+        {
+            **tree,
+            "student": None,
+            "data": {**tree["data"], "path": str(targets), "layout": "plain"},
+            "network": dump_part(student.network),
+            "method": dump_part(student.method),
+            "inference": dump_part(InferenceSpec()),
+            "optimizer": {**tree["optimizer"], "lr": student.lr},
+            "training": {**tree["training"], "steps": student.steps, "minutes": student.minutes},
+        }
+    )
+
+
+def dump_part(spec: Any) -> dict[str, Any]:
+    """Return a spec as JSON values."""
+    from dataclasses import asdict
+
+    values: dict[str, Any] = json.loads(json.dumps(asdict(spec)))
+    return values
+
+
+def _make_targets(config: TrainConfig, run_dir: Path, source: SourceSpec, listen: Listener) -> int:
+    from pipeline.data.images import read_size
+    from pipeline.inference.denoiser import NetworkDenoiser
+    from pipeline.training.targets import make_targets, plan_targets
+
+    assert config.student is not None
+    sizes = [(Path(file), *read_size(Path(file))[:2]) for file in source.files]
+    parts = plan_targets(sizes, run_dir / TARGETS, megapixels=config.student.megapixels, least=config.data.crop)
+    missing = [part for part in parts if not part.target.is_file()]
+    if missing:
+        megapixels = sum(part.height * part.width for part in missing) / 1e6
+        listen("say", {"text": f"stage 2 of 3: the teacher denoises {len(missing)} targets ({megapixels:.1f} MP)"})
+    denoiser = NetworkDenoiser(run_dir / TEACHER / "weights")
+
+    def tell(done: int, total: int, seconds_left: float) -> None:
+        listen("progress", {"task": "targets", "done": done, "total": total, "seconds_left": seconds_left})
+
+    made = make_targets(parts, denoiser, config.student, max_pixels=config.data.max_pixels, on_progress=tell)
+    return len(made)
+
+
+def _judge(config: TrainConfig, run_dir: Path, source: SourceSpec) -> dict[str, Any] | None:
+    """Measure the student on the photographs' held-out crops, as its teacher was."""
+    if not config.trust.every or not source.measured:
+        return None
+    import numpy as np
+    import torch
+
+    from models import load
+    from pipeline.data.held_out import MEASURE_BATCH
+    from pipeline.data.source import BatchSource
+    from pipeline.evaluation.trust import denoise_with, measure_trust
+    from pipeline.evaluation.trust_gate import gate_as_json
+
+    crops = BatchSource(source).batch(MEASURE_BATCH, range(config.trust.crops))
+    loaded = load(run_dir / "weights")
+    denoise = denoise_with(loaded.network, loaded.inference)
+    measures = measure_trust(denoise, torch.from_numpy(crops["noisy"]), np.asarray(crops["images"]))
+    return gate_as_json(measures)
+
+
+def _weights(folder: Path) -> bool:
+    return all((folder / "weights" / name).is_file() for name in ("model.safetensors", "model.json"))

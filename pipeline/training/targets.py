@@ -1,0 +1,150 @@
+"""Targets for a student: the training photographs as their teacher denoises them, and the noise that it took off.
+
+Photographs that are larger than the budget allows are represented by patches, evenly spread over each. Every target is
+finished or absent, so an interrupted run goes on where it was.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from pipeline.data.failures import failure_line
+from pipeline.errors import RunError
+
+if TYPE_CHECKING:
+    from noise.measured import MeasuredNoise
+    from pipeline.inference.denoiser import NetworkDenoiser
+    from pipeline.schema import StudentConfig
+
+_PATCH = 512
+"""Side of a patch of a photograph: room for a crop that is shrunk to a third."""
+
+
+class Part(NamedTuple):
+    """A rectangle of a training photograph that becomes one target."""
+
+    source: Path
+    target: Path
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+def plan_targets(files: Sequence[tuple[Path, int, int]], folder: Path, *, megapixels: float, least: int) -> list[Part]:
+    """Say which parts of the photographs become targets.
+
+    Args:
+        files: (path, height, width) of each photograph.
+        folder: where the targets go.
+        megapixels: of all targets together, about; each photograph has an equal share.
+        least: side of the training crop, below which no target may be.
+    """
+    share = 1e6 * megapixels / len(files)
+    digits = len(str(len(files)))
+    parts = []
+    for index, (path, height, width) in enumerate(files):
+        name = f"{index:0{digits}d}_{path.stem}"
+        if height * width <= max(share, _PATCH * _PATCH):
+            parts.append(Part(path, folder / f"{name}.png", 0, 0, height, width))
+            continue
+        side = max(_PATCH, least)
+        rows, columns = min(side, height), min(side, width)
+        count = max(1, round(share / (rows * columns)))
+        across = max(1, min(math.ceil(math.sqrt(count * width / height)), width // columns))
+        down = max(1, min(round(count / across), height // rows))
+        for row in range(down):
+            for column in range(across):
+                top, left = _middle_of(row, down, height, rows), _middle_of(column, across, width, columns)
+                parts.append(Part(path, folder / f"{name}_{top}_{left}.png", top, left, rows, columns))
+    return parts
+
+
+def make_targets(
+    parts: Sequence[Part],
+    denoiser: NetworkDenoiser,
+    student: StudentConfig,
+    *,
+    max_pixels: int,
+    on_progress: Callable[[int, int, float], None] = lambda *_: None,
+) -> list[Path]:
+    """Denoise every part that has no target yet, measure its noise, and return the targets.
+
+    Args:
+        parts: of `plan_targets`.
+        denoiser: the teacher.
+        student: how its targets are made.
+        max_pixels: photographs with more are refused.
+        on_progress: called as (done, total, seconds left) after each.
+
+    Raises:
+        RunError: not one of the photographs could be read.
+    """
+    from pipeline.data.images import (
+        Image,
+        ImageError,
+        from_float,
+        read_image,
+        to_float,
+        without_alpha,
+        write_image,
+    )
+    from pipeline.data.target_source import noise_path, write_noise
+
+    made: list[Path] = []
+    problem = ""
+    read: tuple[Path | None, np.ndarray] = (None, np.zeros(0))
+    start, new = time.monotonic(), 0
+    for index, part in enumerate(parts):
+        if not (part.target.is_file() and noise_path(part.target).is_file()):
+            try:
+                if read[0] != part.source:
+                    read = (part.source, without_alpha(read_image(part.source, max_pixels=max_pixels).pixels))
+            except ImageError as error:
+                problem = failure_line(error, part.source, part.target)
+                continue
+            part.target.parent.mkdir(parents=True, exist_ok=True)
+            area = read[1][part.top : part.top + part.height, part.left : part.left + part.width]
+            denoised, noise = _denoised(to_float(area), denoiser, student)
+            # The noise first: a target is there when both are.
+            write_noise(noise_path(part.target), noise)
+            write_image(part.target, Image(pixels=from_float(denoised, np.uint16)))
+            new += 1
+        made.append(part.target)
+        left = (time.monotonic() - start) / max(new, 1) * (len(parts) - index - 1)
+        on_progress(index + 1, len(parts), left)
+    if not made:
+        raise RunError(f"targets: none of the photographs could be read; last: {problem}")
+    return made
+
+
+def _denoised(noisy: np.ndarray, denoiser: NetworkDenoiser, student: StudentConfig) -> tuple[np.ndarray, MeasuredNoise]:
+    """Return the target of a photograph and the noise that it is without."""
+    import torch
+
+    from noise.measured import measure_noise, without_darkening
+    from pipeline.inference.averaged import average_strides
+
+    def denoise_at(stride: int) -> np.ndarray:
+        return denoiser.using(replace(denoiser.inference, pd_stride=stride))(noisy)
+
+    strides = student.strides or (denoiser.inference.pd_stride,)
+    result = average_strides(noisy, denoise_at, strides=strides, margin=student.recharge)
+    before, after = (torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))) for image in (noisy, result))
+    after = after.clamp(0, 1)
+    noise = measure_noise(before, after)
+    tone = student.method.tone
+    target = without_darkening(after, noise, tone).clamp(0, 1) if tone else after
+    return target.numpy().transpose(1, 2, 0), noise
+
+
+def _middle_of(index: int, count: int, length: int, side: int) -> int:
+    """Start of part ``index`` of ``count`` that are spread evenly over ``length``."""
+    return round((index + 0.5) * length / count - side / 2) if count * side < length else index * (length - side)
