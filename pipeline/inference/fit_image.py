@@ -270,7 +270,6 @@ class _Excused(nn.Module):
         return torch.where(self.held, self.truth, self.network(image, **named))
 
 
-
 def _windows(height: int, width: int, stride: int) -> list[tuple[slice, slice]]:
     """Areas in which held-out pixels are looked at: all of a small picture, four places of a large one."""
     if height * width <= _WINDOWS * _WINDOW * _WINDOW:
