@@ -155,7 +155,7 @@ class StudentConfig(_Section):
     method: Distillation = Distillation()
     """How pairs are made from the teacher's outputs."""
 
-    strides: tuple[Annotated[int, Field(ge=1, le=16)], ...] = (1, 2, 3)
+    strides: tuple[Annotated[int, Field(ge=1, le=16)], ...] = (1, 2, 3, 4, 5)
     """PD strides at which the teacher denoises; the target is their mean, recharged. () for that of `inference`."""
 
     recharge: float = Field(default=3.0, ge=0)

@@ -70,7 +70,7 @@ def test_white_noise_needs_no_downsampling_and_correlated_noise_does() -> None:
     strong = settings_of(noisy_photo(scene, 20, side=160, blur=0.8), draws=None)
     weak = settings_of(noisy_photo(scene, 4, side=160, blur=1.2), draws=None)
     assert strong.method.pd_stride == weak.method.pd_stride == 4
-    assert strong.strides == weak.strides == (1, 2, 3)
+    assert strong.strides == weak.strides == (1, 2, 3, 4)
     assert (strong.inference.layout, strong.inference.draws) == ("random", 4)
     assert (weak.inference.layout, weak.inference.draws) == ("lattice", 1)
     assert settings_of(noisy_photo(scene, 4, side=160, blur=1.2), draws=3).inference.draws == 3

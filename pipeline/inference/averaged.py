@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 FloatImage = NDArray[np.float32]
 
-STRIDES = (1, 2, 3)
+STRIDES = (1, 2, 3, 4, 5)
 """Strides whose errors differ: the mean is better than each (docs/results/self-supervised.md)."""
 
 TONE = 0.25
