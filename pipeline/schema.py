@@ -21,6 +21,8 @@ from models import (
     UNetSpec,
 )
 from noise import NoiseRecipe
+from noise.recharge import MARGIN
+from pipeline.inference.averaged import STRIDES
 from pipeline.schema_checks import check_parts
 
 Network = Annotated[MaskedSwinSpec | UNetSpec | NafnetSpec | RestormerSpec, Field(discriminator="kind")]
@@ -155,10 +157,10 @@ class StudentConfig(_Section):
     method: Distillation = Distillation()
     """How pairs are made from the teacher's outputs."""
 
-    strides: tuple[Annotated[int, Field(ge=1, le=16)], ...] = (1, 2, 3, 4, 5)
+    strides: tuple[Annotated[int, Field(ge=1, le=16)], ...] = STRIDES
     """PD strides at which the teacher denoises; the target is their mean, recharged. () for that of `inference`."""
 
-    recharge: float = Field(default=3.0, ge=0)
+    recharge: float = Field(default=MARGIN, ge=0)
     """Structure that the mean lost is given back where its energy exceeds so many times what noise explains there
     (`noise.recharge`); 0 gives nothing back."""
 

@@ -18,7 +18,7 @@ from pipeline.inference.offset import mended
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from models import InferenceSpec, NetworkSpec
+    from models import InferenceSpec, LoadedModel, NetworkSpec
 
 FloatImage = NDArray[np.float32]
 """(H, W, C) float32, black 0 and white 1."""
@@ -46,14 +46,9 @@ class NetworkDenoiser:
         Raises:
             UserError: the weights are damaged or not ours, or the device does not exist.
         """
-        from models import load
-
         self.folder = folder
         self.device = pick_device(device)
-        try:
-            self._loaded = load(folder, device=self.device)
-        except (ValueError, OSError) as error:
-            raise UserError(f"{shown(folder)}: expected weights made by unveil; {_one_line(error)}") from error
+        self._loaded = _loaded(folder, self.device)
         self.inference = self._loaded.inference
 
     def using(self, inference: InferenceSpec) -> NetworkDenoiser:
@@ -173,13 +168,7 @@ def read_weights(ref: str, spec: NetworkSpec) -> dict[str, Tensor]:
     Raises:
         UserError: nothing there, no weights in it, or another network.
     """
-    from models import load
-
-    folder = find_weights(ref)
-    try:
-        loaded = load(folder)
-    except (ValueError, OSError) as error:
-        raise UserError(f"{shown(folder)}: expected weights made by unveil; {_one_line(error)}") from error
+    loaded = _loaded(find_weights(ref), "cpu")
     if loaded.spec != spec:
         raise UserError(
             f"training.start: expected weights of the network of this run ({spec}), found those of {loaded.spec}"
@@ -219,6 +208,15 @@ def pick_device(device: str) -> str:
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"--device: expected auto, cpu or an available GPU, found {device!r}") from error
     return device
+
+
+def _loaded(folder: Path, device: str) -> LoadedModel:
+    from models import load
+
+    try:
+        return load(folder, device=device)
+    except (ValueError, OSError) as error:
+        raise UserError(f"{shown(folder)}: expected weights made by unveil; {_one_line(error)}") from error
 
 
 def _described(inference: InferenceSpec, stochastic: bool) -> dict[str, Any]:
