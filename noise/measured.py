@@ -25,6 +25,9 @@ Array = NDArray[np.float32]
 LEVELS: Final = 16
 """Levels at which sigma is kept: the centres of as many equal steps from 0 to 1."""
 
+SMALLEST: Final = 32
+"""Side of a picture below which there is too little to measure."""
+
 RADIUS: Final = 7
 """Largest lag of the autocorrelation, in pixels."""
 
@@ -66,10 +69,10 @@ def measure_noise(noisy: Tensor, denoised: Tensor) -> MeasuredNoise:
     Raises:
         ValueError: shapes that differ, or fewer than 32x32 pixels.
     """
-    if noisy.shape != denoised.shape or noisy.ndim != 3 or min(noisy.shape[-2:]) < 32:
+    if noisy.shape != denoised.shape or noisy.ndim != 3 or min(noisy.shape[-2:]) < SMALLEST:
         raise ValueError(
-            f"noisy and denoised must be (C, H, W) of one shape, 32x32 or more, got {tuple(noisy.shape)} and "
-            f"{tuple(denoised.shape)}"
+            f"noisy and denoised must be (C, H, W) of one shape, {SMALLEST}x{SMALLEST} or more, got "
+            f"{tuple(noisy.shape)} and {tuple(denoised.shape)}"
         )
     noisy, denoised = (_middle(image.float().cpu()) for image in (noisy, denoised))
     flat = flat_areas(denoised)

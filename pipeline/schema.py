@@ -22,6 +22,7 @@ from models import (
 )
 from noise import NoiseRecipe
 from noise.recharge import MARGIN
+from noise.wiener import STRENGTH
 from pipeline.inference.averaged import STRIDES
 from pipeline.schema_checks import check_parts
 
@@ -158,11 +159,15 @@ class StudentConfig(_Section):
     """How pairs are made from the teacher's outputs."""
 
     strides: tuple[Annotated[int, Field(ge=1, le=16)], ...] = STRIDES
-    """PD strides at which the teacher denoises; the target is their mean, recharged. () for that of `inference`."""
+    """PD strides at which the teacher denoises; the target is made of their mean. () for that of `inference`."""
 
     recharge: float = Field(default=MARGIN, ge=0)
     """Structure that the mean lost is given back where its energy exceeds so many times what noise explains there
     (`noise.recharge`); 0 gives nothing back."""
+
+    wiener: float = Field(default=STRENGTH, ge=0)
+    """Factor on the noise's energy with which the photograph is filtered frequency by frequency, the mean as pilot
+    (`noise.wiener`); larger is smoother, 0 does not filter."""
 
     megapixels: float = Field(default=30.0, gt=0)
     """How much of the photographs the teacher denoises, about; an equal share of each, in patches where that is less

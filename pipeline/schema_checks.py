@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from noise.measured import SMALLEST
+
 if TYPE_CHECKING:
     from pipeline.schema import TrainConfig
 
@@ -53,6 +55,11 @@ def _check_student(config: TrainConfig) -> None:
     if config.method.kind != "asymmetric" or config.data.domain == "raw":
         found = "data.domain 'raw'" if config.data.domain == "raw" else f"method.kind {config.method.kind!r}"
         raise ValueError(f"student: expected none but after method.kind 'asymmetric' on pictures, found {found}")
+    if config.data.crop < SMALLEST:
+        raise ValueError(
+            f"data.crop: expected {SMALLEST} or more with a student, since the noise of smaller pictures cannot be "
+            f"measured, found {config.data.crop}"
+        )
     if config.student.network.channels != config.network.channels:
         raise ValueError(
             f"student.network.channels: expected network.channels ({config.network.channels}), "

@@ -7,6 +7,7 @@ spool, and are sent once the server answers again.
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
 import re
@@ -19,12 +20,14 @@ from pipeline.errors import RunError
 from pipeline.home import home, quiet_third_parties
 
 _RETRY_SECONDS = 30.0
+_SQLITE = "sqlite:///"
 
 
 def connect() -> Any:
     """Import mlflow, point it at `MLFLOW_TRACKING_URI` or the SQLite file of the state folder, and return it.
 
-    The driver calls this before any worker starts: concurrent processes must not create the SQLite schema at once.
+    Raises:
+        RunError: the SQLite file cannot be made or read.
     """
     quiet_third_parties()
     # Two retries take seconds, MLflow's seven take minutes, and rows wait in log.jsonl anyway.
@@ -38,7 +41,25 @@ def connect() -> Any:
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
     mlflow.set_tracking_uri(tracking_uri())
+    if tracking_uri().startswith(_SQLITE):
+        _create_schema(mlflow, tracking_uri())
     return mlflow
+
+
+@functools.cache
+def _create_schema(mlflow: Any, uri: str) -> None:
+    """Have the tables of a new SQLite file made by one process: MLflow fails where two make them at once."""
+    from filelock import FileLock
+
+    path = Path(uri.removeprefix(_SQLITE))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(path.name + ".lock")), answering(mlflow):
+            client = mlflow.MlflowClient(uri, uri)
+            client.search_experiments(max_results=1)
+            client.search_registered_models(max_results=1)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be used for MLflow's runs: {error.strerror or error}") from error
 
 
 def tracking_uri() -> str:
@@ -69,10 +90,12 @@ def check_store() -> None:
 
 @contextlib.contextmanager
 def answering(mlflow: Any) -> Iterator[None]:
-    """Turn an exception of MLflow into a `RunError` that names the store."""
+    """Turn an exception of MLflow or of its database into a `RunError` that names the store."""
+    from sqlalchemy.exc import SQLAlchemyError
+
     try:
         yield
-    except mlflow.MlflowException as error:
+    except (mlflow.MlflowException, SQLAlchemyError) as error:
         raise RunError(f"MLFLOW_TRACKING_URI: {masked_uri()} does not answer: {one_line(error)}") from error
 
 

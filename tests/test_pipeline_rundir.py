@@ -14,7 +14,7 @@ from pipeline.config import load_config
 from pipeline.errors import UserError
 from pipeline.schema import TrainConfig
 from pipeline.training.history import Tail, append_row, read_history
-from pipeline.training.rundir import locked, prepare
+from pipeline.training.rundir import claim, locked, store
 
 
 def config_for(folder: Path, *overrides: str) -> TrainConfig:
@@ -34,14 +34,21 @@ def test_readers_of_the_log_see_each_step_once_and_no_cut_line(tmp_path: Path) -
 def test_a_run_folder_is_never_overwritten_nor_resumed_as_something_else(photo_folder: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
-    prepare(folder, config_for(photo_folder), resume=False)
+    config = config_for(photo_folder)
+    assert claim(folder, resume=False) is None
+    store(folder, config, before=None)
     with pytest.raises(UserError, match="continue it with --resume"):
-        prepare(folder, config_for(photo_folder), resume=False)
-    prepare(folder, config_for(photo_folder, "training.steps=99"), resume=True)
+        claim(folder, resume=False)
+    before = claim(folder, resume=True)
+    assert before == config
+    store(folder, config_for(photo_folder, "training.steps=99"), before=before)
+    assert claim(folder, resume=True) != config
     with pytest.raises(UserError, match=r"network\.width: .* was started with 8, found 16"):
-        prepare(folder, config_for(photo_folder, "network.width=16"), resume=True)
+        store(folder, config_for(photo_folder, "network.width=16"), before=before)
+    with pytest.raises(UserError, match=r"training\.batch: .* was started with \d+, found 7"):
+        store(folder, config_for(photo_folder, "training.batch=7"), before=before)
     with pytest.raises(UserError, match=r"--resume: expected a run"):
-        prepare(tmp_path / "other", config_for(photo_folder), resume=True)
+        claim(tmp_path / "other", resume=True)
 
 
 def test_a_refused_run_leaves_no_folder(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from pipeline.training.adapt import adapted, as_stored
 from pipeline.training.follow import following, open_tracker
 from pipeline.training.history import read_history
 from pipeline.training.intake import Listener, data_card, read_source
-from pipeline.training.rundir import locked, prepare, read_config, read_gate, write_json
+from pipeline.training.rundir import claim, locked, read_gate, store, write_json
 from pipeline.training.stages import Fit, train_in_stages
 
 if TYPE_CHECKING:
@@ -57,10 +57,9 @@ def train(
     config = _with_start(config)
     source, manifest = read_source(config, listen)
     with locked(run_dir):
-        if resume and (run_dir / "config.json").is_file():
-            config = as_stored(config, read_config(run_dir))
-        config = adapted(config, source, listen)
-        prepare(run_dir, config, resume=resume)
+        before = claim(run_dir, resume=resume)
+        config = adapted(config, source, listen) if before is None else as_stored(config, before)
+        store(run_dir, config, before=before)
         write_json(run_dir / "manifest.json", manifest)
         card = data_card(config, manifest)
         tracker = open_tracker(config, run_dir, manifest)

@@ -36,12 +36,11 @@ def write_json(path: Path, value: Any) -> None:
     temporary.replace(path)
 
 
-def prepare(run_dir: Path, config: TrainConfig, *, resume: bool) -> None:
-    """Store the resolved configuration in an empty run folder, or check that a resumed one fits.
+def claim(run_dir: Path, *, resume: bool) -> TrainConfig | None:
+    """Return the configuration that a resumed run was started with; None for a new run, whose folder is empty.
 
     Raises:
-        UserError: the folder holds a run and `resume` is off; there is nothing to resume; or a key that a resumed
-            run must not change has changed.
+        UserError: the folder holds a run and `resume` is off, or there is nothing to resume.
     """
     stored = run_dir / _CONFIG
     if resume:
@@ -49,22 +48,29 @@ def prepare(run_dir: Path, config: TrainConfig, *, resume: bool) -> None:
             raise UserError(
                 f"--resume: expected a run in {str(run_dir)!r}, found no {_CONFIG}; start it without --resume"
             )
-        before, now = flatten(dump(read_config(run_dir))), flatten(dump(config))
-        for key in sorted(before.keys() | now.keys()):
-            if before.get(key) != now.get(key) and not key.startswith(_MAY_CHANGE):
-                raise UserError(
-                    f"{key}: the run in {str(run_dir)!r} was started with {before.get(key)!r}, found {now.get(key)!r}; "
-                    "resume with the same value, or use a new --out"
-                )
-        if before["training.batch"] != now["training.batch"]:
-            raise UserError(
-                f"training.batch: the run in {str(run_dir)!r} was started with {before['training.batch']}, "
-                f"found {now['training.batch']}"
-            )
-    elif any(path.name != _LOCK for path in run_dir.iterdir()):
+        return read_config(run_dir)
+    if any(path.name != _LOCK for path in run_dir.iterdir()):
         what = "holds a run; continue it with --resume, or" if stored.exists() else "is not empty;"
         raise UserError(f"--out {str(run_dir)!r}: {what} choose another folder")
-    write_json(stored, dump(config))
+    return None
+
+
+def store(run_dir: Path, config: TrainConfig, *, before: TrainConfig | None) -> None:
+    """Keep the resolved configuration in a run folder, if it fits the one that `claim` found there.
+
+    Raises:
+        UserError: a key that a resumed run must not change has changed.
+    """
+    if before is not None:
+        old, now = flatten(dump(before)), flatten(dump(config))
+        for key in sorted(old.keys() | now.keys()):
+            free = key.startswith(_MAY_CHANGE) and key != "training.batch"
+            if old.get(key) != now.get(key) and not free:
+                raise UserError(
+                    f"{key}: the run in {str(run_dir)!r} was started with {old.get(key)!r}, found {now.get(key)!r}; "
+                    "resume with the same value, or use a new --out"
+                )
+    write_json(run_dir / _CONFIG, dump(config))
 
 
 def read_config(run_dir: Path) -> TrainConfig:

@@ -127,22 +127,15 @@ def make_targets(
 
 def _denoised(noisy: np.ndarray, denoiser: NetworkDenoiser, student: StudentConfig) -> tuple[np.ndarray, MeasuredNoise]:
     """Return the target of a photograph and the noise that it is without."""
-    import torch
-
-    from noise.measured import measure_noise, without_darkening
-    from pipeline.inference.averaged import average_strides
+    from pipeline.inference.averaged import average_strides, brightened, noise_of
 
     def denoise_at(stride: int) -> np.ndarray:
         return denoiser.using(replace(denoiser.inference, pd_stride=stride))(noisy)
 
     strides = student.strides or (denoiser.inference.pd_stride,)
-    result = average_strides(noisy, denoise_at, strides=strides, margin=student.recharge)
-    before, after = (torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))) for image in (noisy, result))
-    after = after.clamp(0, 1)
-    noise = measure_noise(before, after)
-    tone = student.method.tone
-    target = without_darkening(after, noise, tone).clamp(0, 1) if tone else after
-    return target.numpy().transpose(1, 2, 0), noise
+    result = average_strides(noisy, denoise_at, strides=strides, margin=student.recharge, strength=student.wiener)
+    noise = noise_of(noisy, result)
+    return brightened(noisy, result, tone=student.method.tone, noise=noise), noise
 
 
 def _middle_of(index: int, count: int, length: int, side: int) -> int:
