@@ -52,6 +52,21 @@ def card(folder: Path) -> dict[str, object]:
     return loaded
 
 
+def test_a_crop_too_small_to_measure_noise_in_is_refused_at_the_start(photo_folder: Path) -> None:
+    with pytest.raises(UserError, match=r"data\.crop: expected 32 or more with a student, .* found 24"):
+        load_config(preset="photos", overrides=["data.crop=24"], data=str(photo_folder))
+
+
+def test_a_folder_in_use_is_refused_before_the_noise_is_measured(photo_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "mine.txt").write_text("mine")
+    heard: list[str] = []
+    with pytest.raises(UserError, match="is not empty; choose another folder"):
+        train_photos(photo_folder, out, listen=lambda kind, _: heard.append(kind))
+    assert "progress" not in heard
+
+
 def train_photos(folder: Path, out: Path, *, resume: bool = False, listen: object = None) -> None:
     from pipeline.training.launch import train
 

@@ -218,7 +218,7 @@ class _Fit:
         return network
 
     def picture(self) -> FloatImage:
-        """Denoise the photo with the best weights so far: strides averaged and recharged, darkening given back."""
+        """Denoise the photo with the best weights so far: strides averaged, the photo filtered by them, darkening given back."""
         return self._denoised(self.settings.inference, self.settings.strides)
 
     def preview(self) -> FloatImage:

@@ -45,7 +45,7 @@ class FitSettings:
     """How the picture is denoised in the end: masks and draws, at each of ``strides``."""
 
     strides: tuple[int, ...]
-    """PD strides at which the picture is denoised in the end; their mean is recharged."""
+    """PD strides at which the picture is denoised in the end; their mean is the pilot of a filter of the photo."""
 
     optimizer: StepSettings
     """Learning rate, schedule and averaging."""
@@ -219,7 +219,7 @@ def _strides_in_use(stride: int) -> tuple[tuple[int, ...], str]:
     if stride == 1:
         return (1,), "used on stride 1"
     strides = tuple(range(1, min(stride, _MOST_STRIDE) + 1))
-    return strides, f"used on strides {', '.join(map(str, strides))}, averaged and recharged"
+    return strides, f"used on strides {', '.join(map(str, strides))}, averaged for a filter of the photo"
 
 
 def _draws(pixels: int, asked: int | None, *, strong: bool) -> tuple[Literal["lattice", "random"], int, str]:

@@ -3,7 +3,7 @@
     python tests/benchmarks/self_supervised.py --out runs/scores polyu=../shared/data/dev/polyu:runs/polyu ...
 
 Each argument is NAME=DATA:RUN. For each set: noisy, NLM, TV and wavelet with our estimated sigma, the teacher as its
-card says, the teacher's averaged and recharged outputs (the targets), and the student; full images, mean of per-image
+card says, what its targets are made of it, and the student; full images, mean of per-image
 values. Clean images are read here only. Pictures: the images with the lowest, the median and the highest gain of the
 student over the noisy input; noisy, student, reference, residual (four times, around grey).
 """
@@ -24,7 +24,7 @@ from pipeline.evaluation.baselines import BASELINES
 from pipeline.evaluation.datasets import find_pairs, spread
 from pipeline.evaluation.evaluate import read_pair
 from pipeline.evaluation.metrics import measure
-from pipeline.inference.averaged import average_strides
+from pipeline.inference.averaged import average_strides, brightened
 from pipeline.inference.denoiser import load_denoiser
 
 CLASSICAL = ("nlm", "tv", "wavelet")
@@ -43,9 +43,9 @@ def methods(run: Path, classical: bool) -> dict[str, Callable[[np.ndarray], np.n
             def at(stride: int) -> np.ndarray:
                 return teacher.using(replace(teacher.inference, pd_stride=stride))(noisy)
 
-            return average_strides(noisy, at)
+            return brightened(noisy, average_strides(noisy, at))
 
-        found |= {"teacher": teacher, "teacher, averaged and recharged": averaged}
+        found |= {"teacher": teacher, "targets": averaged}
     return {**found, "ours (one pass)": load_denoiser(str(run))}
 
 
