@@ -1,13 +1,14 @@
 """Distillation: a plain network learns, in one pass, what a self-supervised teacher found out in many.
 
-The teacher's output is the clean side of the pairs. The noisy side is either the photograph itself with recharging
-(Wang et al., "APR-RD", AAAI 2025: the teacher's output is taken back to the noisy pixel in a random part of the
-pixels), or, as here by default, the teacher's output with new noise of the kind that was measured on the photograph:
-then input and target are exact partners, whatever the teacher smoothed away. Pairs made from the photograph shrunk to
-a fraction of its size bring sharp edges back: shrinking averages noise away and keeps detail.
+The teacher's output is the clean side of the pairs. The noisy side is one of two, in parts that can be set:
 
-The new noise is not the photograph's own, so no network can learn to return it ("Noisier2Noise", Moran et al., CVPR
-2020, and "IDR", Zhang et al., CVPR 2022, train on such pairs too).
+- the photograph itself, so that the student meets the noise as it is, compression and all, and can come as close as
+  the teacher did. It cannot come closer: where the teacher erred because of the noise, that can be learnt too.
+- the teacher's output with new noise of the kind that was measured on the photograph. Then input and target are exact
+  partners, whatever the teacher smoothed away, and no network can learn to return noise that differs every time
+  ("Noisier2Noise", Moran et al., CVPR 2020, and "IDR", Zhang et al., CVPR 2022, train on such pairs too). But it is
+  only as good as the measurement. Pairs made from the photograph shrunk to a fraction of its size bring sharp edges
+  back: shrinking averages noise away and keeps detail.
 """
 
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ class Distillation:
     kind: Literal["distilled"] = "distilled"
     """Selects this training."""
 
+    photo_share: float = 0.5
+    """Share of the samples whose noisy side is the photograph itself. What follows is of the others."""
+
     scale: tuple[float, float] = (0.7, 1.4)
     """Range of the factor on the measured noise, drawn for each sample (evenly on a logarithmic scale): other
     exposures than those measured."""
@@ -45,7 +49,7 @@ class Distillation:
         low, high = self.scale
         if not 0 < low <= high <= 10:
             raise ValueError(f"scale must be a range inside (0, 10], got {self.scale}")
-        for name, least, most in (("shrink", 1, 16), ("shrink_share", 0, 1), ("tone", 0, 2)):
+        for name, least, most in (("photo_share", 0, 1), ("shrink", 1, 16), ("shrink_share", 0, 1), ("tone", 0, 2)):
             if not least <= getattr(self, name) <= most:  # also catches NaN
                 raise ValueError(f"{name} must be {least} to {most}, got {getattr(self, name)}")
 
@@ -54,7 +58,7 @@ class Distillation:
 
         Args:
             network: any network of this package, possibly wrapped.
-            noisy: (B, C, H, W) float in [0, 1]: the target with new noise.
+            noisy: (B, C, H, W) float in [0, 1]: the photograph, or the target with new noise.
             clean: (B, C, H, W) float in [0, 1]: the target, a teacher's output.
             seeds: (B,) int64, one a sample.
 

@@ -14,12 +14,14 @@ import torch
 from models import Distillation
 from noise.measured import LEVELS, RADIUS, MeasuredNoise
 from pipeline.config import load_config
+from pipeline.data.held_out import Area
 from pipeline.data.images import Image, read_image, to_float, write_image
 from pipeline.data.source import SourceSpec, batch_source
-from pipeline.data.target_source import TargetSource, noise_path, read_noise, write_noise
+from pipeline.data.target_source import TargetSource, origin_path, read_noise, read_square, write_origin
 from pipeline.errors import UserError
 from pipeline.inference.denoiser import load_denoiser
-from pipeline.training.targets import Part, plan_targets
+from pipeline.training.stages import _of_student
+from pipeline.training.targets import Part, areas_in, plan_targets
 
 SMALL = [
     "data.crop=32",
@@ -124,6 +126,12 @@ def test_a_resumed_run_repeats_no_finished_stage_and_ends_with_the_same_weights(
     assert sha(lost) == wanted
 
 
+@pytest.mark.parametrize(("line", "starts"), [("seed=0", True), ("student.network.width=16", False)])
+def test_a_student_of_its_teachers_shape_goes_on_from_its_weights(tmp_path: Path, line: str, starts: bool) -> None:
+    config = _of_student(load_config(preset="photos", overrides=[line], data="photos"), tmp_path)
+    assert config.training.start == (str(tmp_path / "teacher" / "weights") if starts else "")
+
+
 @pytest.fixture
 def targets(tmp_path: Path, photo: np.ndarray) -> SourceSpec:
     """Two targets of 96x128 with noise of their own."""
@@ -132,7 +140,7 @@ def targets(tmp_path: Path, photo: np.ndarray) -> SourceSpec:
         path = tmp_path / f"target_{index}.png"
         part = photo[64 * index : 64 * index + 96, :128].astype(np.uint16) * 257
         write_image(path, Image(pixels=part))
-        write_noise(noise_path(path), noise_of(sigma))
+        write_origin(origin_path(path), photo_of(part), noise_of(sigma))
         files.append(str(path))
     return SourceSpec(
         files=tuple(files),
@@ -142,15 +150,65 @@ def targets(tmp_path: Path, photo: np.ndarray) -> SourceSpec:
         recipe=None,
         cache_bytes=1 << 26,
         max_pixels=1 << 24,
-        distillation=Distillation(shrink_share=0.0, scale=(1.0, 1.0), tone=0.0),
+        distillation=Distillation(photo_share=0.0, shrink_share=0.0, scale=(1.0, 1.0), tone=0.0),
     )
 
 
-def test_noise_survives_disk(tmp_path: Path) -> None:
-    write_noise(tmp_path / "a.noise.safetensors", noise_of(0.03))
-    found = read_noise(tmp_path / "a.noise.safetensors")
+def photo_of(target: np.ndarray) -> np.ndarray:
+    """A photograph that is known by its colours: 8 bits, the target's inverted."""
+    return (255 - target // 257).astype(np.uint8)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
+def test_photo_and_noise_survive_disk(tmp_path: Path, kind: type) -> None:
+    photo = np.random.default_rng(0).integers(0, 200, (40, 50, 3)).astype(kind)
+    path = origin_path(tmp_path / "a.png")
+    write_origin(path, photo, noise_of(0.03))
+    found = read_noise(path)
     np.testing.assert_array_equal(found.sigma, noise_of(0.03).sigma)
     np.testing.assert_array_equal(found.kernel, noise_of(0.03).kernel)
+    square = read_square(path, 5, 7, 32)
+    assert square.dtype == kind
+    np.testing.assert_array_equal(square, photo[5:37, 7:39])
+
+
+def test_a_target_without_its_photo_is_told_in_one_line(tmp_path: Path) -> None:
+    import safetensors.numpy
+
+    path = origin_path(tmp_path / "a.png")
+    with pytest.raises(UserError, match=r"a\.origin\.safetensors: expected the photo and the noise of a target"):
+        read_noise(path)
+    path.write_bytes(safetensors.numpy.save({"sigma": np.zeros(3, np.float32)}))
+    with pytest.raises(UserError, match="found another file"):
+        read_square(path, 0, 0, 4)
+    path.write_bytes(b"not safetensors")
+    with pytest.raises(UserError) as caught:
+        read_noise(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_pair_with_the_photograph_is_the_same_square_of_both(targets: SourceSpec) -> None:
+    from dataclasses import replace
+
+    spec = replace(targets, distillation=Distillation(photo_share=1.0))
+    batch = batch_source(spec).batch(0, range(24))
+    pictures = [to_float(read_image(Path(path)).pixels).transpose(2, 0, 1) for path in targets.files]
+    np.testing.assert_allclose(batch["noisy"], 1 - batch["clean"], atol=1e-6)
+    assert {_found_in(clean, pictures) for clean in batch["clean"]} == {0, 1}
+    assert len({clean.tobytes() for clean in batch["clean"]}) == 24
+
+
+def test_half_of_the_pairs_are_with_the_photograph_and_none_where_it_is_held_out(targets: SourceSpec) -> None:
+    from dataclasses import replace
+
+    left = tuple(Area(path, 0, 0, 96, 64) for path in targets.files)
+    spec = replace(targets, distillation=Distillation(scale=(1.0, 1.0), tone=0.0), held_out=left)
+    batch = batch_source(spec).batch(0, range(64))
+    photos = [index for index in range(64) if np.allclose(batch["noisy"][index], 1 - batch["clean"][index], atol=1e-6)]
+    assert 18 < len(photos) < 46
+    free = [to_float(read_image(Path(path)).pixels).transpose(2, 0, 1)[..., 64:] for path in targets.files]
+    for index in photos:
+        _found_in(batch["clean"][index], free)
 
 
 def test_a_pair_is_a_crop_of_a_target_and_the_same_with_its_noise(targets: SourceSpec) -> None:
@@ -196,7 +254,9 @@ def test_a_sample_depends_on_its_place_alone(targets: SourceSpec) -> None:
 def test_shrinking_takes_a_larger_square_and_the_largest_that_there_is(targets: SourceSpec) -> None:
     from dataclasses import replace
 
-    spec = replace(targets, distillation=Distillation(shrink=16.0, shrink_share=1.0, scale=(1.0, 1.0), tone=0.0))
+    spec = replace(
+        targets, distillation=Distillation(photo_share=0.0, shrink=16.0, shrink_share=1.0, scale=(1.0, 1.0), tone=0.0)
+    )
     clean = batch_source(spec).batch(0, range(32))["clean"]
     plain = batch_source(targets).batch(0, range(32))["clean"]
     assert clean.shape == plain.shape
@@ -223,6 +283,18 @@ def test_small_photographs_become_one_target_and_large_ones_spread_patches(tmp_p
         assert 0 <= part.left <= 4000 - 512
     assert min(part.top for part in large) < 1000 < 2000 < max(part.top + part.height for part in large)
     assert min(part.left for part in large) < 1300 < 2700 < max(part.left + part.width for part in large)
+
+
+def test_parts_that_are_held_out_become_no_targets_and_areas_move_with_their_part(tmp_path: Path) -> None:
+    photo, corner = Path("a.jpg"), Area("a.jpg", 0, 0, 1000, 1400)
+    everything = plan_targets([(photo, 3000, 4000)], tmp_path, megapixels=8.0, least=120)
+    parts = plan_targets([(photo, 3000, 4000)], tmp_path, megapixels=8.0, least=120, held_out=[corner])
+    lost = set(everything) - set(parts)
+    assert lost
+    # What stays has room for a crop: more than 1000 - 120 down, or as much to the right.
+    assert all(part.top + 512 <= 1000 + 120 and part.left + 512 <= 1400 + 120 for part in lost)
+    part = Part(photo, tmp_path / "t.png", 900, 1200, 512, 512)
+    assert areas_in(part, [corner, Area("b.jpg", 0, 0, 9, 9)]) == [Area(str(part.target), -900, -1200, 1000, 1400)]
 
 
 @pytest.mark.parametrize("shape", [(600, 5000), (5000, 600), (513, 513), (400, 9000)])

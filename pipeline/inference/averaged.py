@@ -48,11 +48,15 @@ def average_strides(
     Returns:
         (H, W, C) float32, not clipped.
     """
-    outputs = [_channels_first(denoise_at(stride)) for stride in sorted(set(strides))]
+    finest, *coarser = sorted(set(strides))
+    detailed = _channels_first(denoise_at(finest))
+    total = detailed.clone()
+    for stride in coarser:
+        total += _channels_first(denoise_at(stride))
     photo = _channels_first(noisy)
-    mean = result = sum(outputs[1:], outputs[0]) / len(outputs)
+    mean = result = total / (1 + len(coarser))
     if margin:
-        result = recharge(photo, [mean, outputs[0]], margin=margin)
+        result = recharge(photo, [mean, detailed], margin=margin)
     if strength and _measurable(noisy):
         # The mean alone has lost detail, the recharged mean has noise left: each is half of a better pilot.
         noise = measure_noise(photo, mean.clamp(0, 1))

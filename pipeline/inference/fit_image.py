@@ -218,7 +218,7 @@ class _Fit:
         return network
 
     def picture(self) -> FloatImage:
-        """Denoise the photo with the best weights so far: strides averaged, the photo filtered by them, darkening given back."""
+        """Denoise the photo with the best weights so far: the photo, filtered by the mean of its strides."""
         return self._denoised(self.settings.inference, self.settings.strides)
 
     def preview(self) -> FloatImage:

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.training.follow import following
 from pipeline.training.intake import Listener, read_source
+from pipeline.training.targets import Part, areas_in, make_targets, plan_targets
 
 if TYPE_CHECKING:
     from pipeline.data.source import SourceSpec
@@ -49,12 +51,15 @@ def train_in_stages(
         listen("say", {"text": f"stage 1 of 3: a teacher learns from the noisy images, in {teacher}"})
         with following(teacher, tracker, listen, stage=TEACHER):
             fit(config, teacher, source, card)
-    targets = _make_targets(config, run_dir, source, listen)
-    student = _of_student(config, run_dir / TARGETS)
+    parts = _make_targets(config, run_dir, source, listen)
+    student = _of_student(config, run_dir)
     from_targets, _ = read_source(student, listen)
-    listen("say", {"text": f"stage 3 of 3: a student learns from {targets} targets"})
+    # What shows whether noise was learnt by heart is kept from the student as it was from its teacher.
+    areas = tuple(area for part in parts for area in areas_in(part, source.held_out))
+    from_targets = replace(from_targets, held_out=areas)
+    listen("say", {"text": f"stage 3 of 3: a student learns from {len(parts)} targets"})
     teacher_card = json.loads((teacher / "weights" / "model.json").read_text("utf-8"))
-    about = {"sha256": teacher_card["sha256"], "gate": teacher_card["card"].get("gate"), "targets": targets}
+    about = {"sha256": teacher_card["sha256"], "gate": teacher_card["card"].get("gate"), "targets": len(parts)}
     with following(run_dir, tracker, listen, stage="student"):
         fit(student, run_dir, from_targets, {**card, "teacher": about})
     gate = _judge(config, run_dir, source)
@@ -63,24 +68,25 @@ def train_in_stages(
         replace_card(run_dir / "weights", {**stored, "gate": gate})
 
 
-def _of_student(config: TrainConfig, targets: Path) -> TrainConfig:
-    """Return the student's own training: on targets, with a direct pass for inference."""
+def _of_student(config: TrainConfig, run_dir: Path) -> TrainConfig:
+    """Return the student's own training: on targets, from its teacher's weights if they fit, in one direct pass."""
     from models import InferenceSpec
     from pipeline.config import check, dump
 
     assert config.student is not None
     student = config.student
     tree = dump(config)
+    start = str(run_dir / TEACHER / "weights") if student.network == config.network else ""
     return check(
         {
             **tree,
             "student": None,
-            "data": {**tree["data"], "path": str(targets), "layout": "plain"},
+            "data": {**tree["data"], "path": str(run_dir / TARGETS), "layout": "plain"},
             "network": dump_part(student.network),
             "method": dump_part(student.method),
             "inference": dump_part(InferenceSpec()),
             "optimizer": {**tree["optimizer"], "lr": student.lr},
-            "training": {**tree["training"], "steps": student.steps, "minutes": student.minutes},
+            "training": {**tree["training"], "steps": student.steps, "minutes": student.minutes, "start": start},
         }
     )
 
@@ -93,14 +99,19 @@ def dump_part(spec: Any) -> dict[str, Any]:
     return values
 
 
-def _make_targets(config: TrainConfig, run_dir: Path, source: SourceSpec, listen: Listener) -> int:
+def _make_targets(config: TrainConfig, run_dir: Path, source: SourceSpec, listen: Listener) -> list[Part]:
     from pipeline.data.images import read_size
     from pipeline.inference.denoiser import NetworkDenoiser
-    from pipeline.training.targets import make_targets, plan_targets
 
     assert config.student is not None
     sizes = [(Path(file), *read_size(Path(file))[:2]) for file in source.files]
-    parts = plan_targets(sizes, run_dir / TARGETS, megapixels=config.student.megapixels, least=config.data.crop)
+    parts = plan_targets(
+        sizes,
+        run_dir / TARGETS,
+        megapixels=config.student.megapixels,
+        least=config.data.crop,
+        held_out=source.held_out,
+    )
     missing = [part for part in parts if not part.target.is_file()]
     if missing:
         megapixels = sum(part.height * part.width for part in missing) / 1e6
@@ -110,8 +121,7 @@ def _make_targets(config: TrainConfig, run_dir: Path, source: SourceSpec, listen
     def tell(done: int, total: int, seconds_left: float) -> None:
         listen("progress", {"task": "targets", "done": done, "total": total, "seconds_left": seconds_left})
 
-    made = make_targets(parts, denoiser, config.student, max_pixels=config.data.max_pixels, on_progress=tell)
-    return len(made)
+    return make_targets(parts, denoiser, config.student, max_pixels=config.data.max_pixels, on_progress=tell)
 
 
 def _judge(config: TrainConfig, run_dir: Path, source: SourceSpec) -> dict[str, Any] | None:

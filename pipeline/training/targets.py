@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from pipeline.data.failures import failure_line
+from pipeline.data.held_out import Area
 from pipeline.errors import RunError
 
 if TYPE_CHECKING:
@@ -38,7 +39,14 @@ class Part(NamedTuple):
     width: int
 
 
-def plan_targets(files: Sequence[tuple[Path, int, int]], folder: Path, *, megapixels: float, least: int) -> list[Part]:
+def plan_targets(
+    files: Sequence[tuple[Path, int, int]],
+    folder: Path,
+    *,
+    megapixels: float,
+    least: int,
+    held_out: Sequence[Area] = (),
+) -> list[Part]:
     """Say which parts of the photographs become targets.
 
     Args:
@@ -46,6 +54,8 @@ def plan_targets(files: Sequence[tuple[Path, int, int]], folder: Path, *, megapi
         folder: where the targets go.
         megapixels: of all targets together, about; each photograph has an equal share.
         least: side of the training crop, below which no target may be.
+        held_out: a rectangle at most of each photograph that is not trained on; a part without room for a crop beside
+            it is left out.
     """
     share = 1e6 * megapixels / len(files)
     digits = len(str(len(files)))
@@ -64,7 +74,22 @@ def plan_targets(files: Sequence[tuple[Path, int, int]], folder: Path, *, megapi
             for column in range(across):
                 top, left = _middle_of(row, down, height, rows), _middle_of(column, across, width, columns)
                 parts.append(Part(path, folder / f"{name}_{top}_{left}.png", top, left, rows, columns))
-    return parts
+    return [part for part in parts if _has_room(part, areas_in(part, held_out), least)]
+
+
+def areas_in(part: Part, areas: Sequence[Area]) -> list[Area]:
+    """Return what a part holds of areas of its photograph, as areas of the target."""
+    return [
+        Area(str(part.target), area.top - part.top, area.left - part.left, area.height, area.width)
+        for area in areas
+        if area.file == str(part.source)
+    ]
+
+
+def _has_room(part: Part, areas: Sequence[Area], side: int) -> bool:
+    """Say whether a square fits beside one rectangle: if it does anywhere, then in a corner."""
+    corners = [(top, left) for top in (0, part.height - side) for left in (0, part.width - side)]
+    return any(not any(area.touches(*corner, side) for area in areas) for corner in corners)
 
 
 def make_targets(
@@ -74,8 +99,8 @@ def make_targets(
     *,
     max_pixels: int,
     on_progress: Callable[[int, int, float], None] = lambda *_: None,
-) -> list[Path]:
-    """Denoise every part that has no target yet, measure its noise, and return the targets.
+) -> list[Part]:
+    """Denoise every part that has no target yet, measure its noise, and return the parts that have one.
 
     Args:
         parts: of `plan_targets`.
@@ -96,14 +121,14 @@ def make_targets(
         without_alpha,
         write_image,
     )
-    from pipeline.data.target_source import noise_path, write_noise
+    from pipeline.data.target_source import origin_path, write_origin
 
-    made: list[Path] = []
+    made: list[Part] = []
     problem = ""
     read: tuple[Path | None, np.ndarray] = (None, np.zeros(0))
     start, new = time.monotonic(), 0
     for index, part in enumerate(parts):
-        if not (part.target.is_file() and noise_path(part.target).is_file()):
+        if not (part.target.is_file() and origin_path(part.target).is_file()):
             try:
                 if read[0] != part.source:
                     read = (part.source, without_alpha(read_image(part.source, max_pixels=max_pixels).pixels))
@@ -113,11 +138,11 @@ def make_targets(
             part.target.parent.mkdir(parents=True, exist_ok=True)
             area = read[1][part.top : part.top + part.height, part.left : part.left + part.width]
             denoised, noise = _denoised(to_float(area), denoiser, student)
-            # The noise first: a target is there when both are.
-            write_noise(noise_path(part.target), noise)
+            # The origin first: a target is there when both are.
+            write_origin(origin_path(part.target), area, noise)
             write_image(part.target, Image(pixels=from_float(denoised, np.uint16)))
             new += 1
-        made.append(part.target)
+        made.append(part)
         left = (time.monotonic() - start) / max(new, 1) * (len(parts) - index - 1)
         on_progress(index + 1, len(parts), left)
     if not made:
