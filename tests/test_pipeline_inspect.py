@@ -250,3 +250,17 @@ def test_a_camera_is_named_once():
     assert camera_name("Nikon", "D850") == "Nikon D850"
     assert camera_name("", "D850") == "D850"
     assert camera_name("", "") == ""
+
+
+def test_of_a_data_set_the_noisy_side_is_measured_and_clean_images_where_they_are_named(tmp_path):
+    for index in range(2):
+        write(tmp_path / "noisy" / f"{index}.png", sigma=10, seed=index)
+        write(tmp_path / "clean" / f"{index}.png", sigma=0.1)
+    result = invoke(tmp_path, "--json")
+    answer = json.loads(result.stdout)
+    assert answer["n"] == 2
+    assert answer["pooled"]["sigma"] == pytest.approx(10, rel=0.1)
+    assert "2 clean images beside 2 noisy ones: left out" in result.stderr
+    assert json.loads(invoke(tmp_path / "clean", "--json").stdout)["n"] == 2
+    one_by_one = invoke(tmp_path / "clean" / "0.png", tmp_path / "noisy" / "0.png", "--json")
+    assert json.loads(one_by_one.stdout)["n"] == 2

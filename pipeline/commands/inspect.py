@@ -32,6 +32,7 @@ def inspect(
 
     For each channel the noise line, variance = shot * level + read, with 95 % intervals: of a raw file in units of
     its range, black 0 and white 1. What the data cannot tell is left out, and the interval says how much it can be.
+    Of a folder with noisy and clean images (a data set, by its file names) the noisy ones are measured.
 
     Exit code 3: some files cannot be read, 1: none can.
     """
@@ -45,7 +46,26 @@ def inspect(
             raise UserError("--save-levels: expected without --flat-pair, found both")
         _flat_pair(paths, picture, json_output=json_output)
         return
-    _survey(scan(paths), limit, picture, save_levels, json_output=json_output)
+    files = scan(paths)
+    if all(path.is_dir() for path in paths):
+        files = _noisy_side(files)
+    _survey(files, limit, picture, save_levels, json_output=json_output)
+
+
+def _noisy_side(files: list[SourceFile]) -> list[SourceFile]:
+    """Leave the clean images of known trees out, as training does: they would spoil what is pooled."""
+    from pipeline.console import console
+    from pipeline.data.noisy_side import split_sides
+    from pipeline.errors import UserError
+
+    try:
+        sides = split_sides(files)
+    except UserError:
+        # Training refuses a tree of clean images; whoever wants to look at one may.
+        return files
+    if sides.clean:
+        console.print(f"{len(sides.clean)} clean images beside {len(sides.noisy)} noisy ones: left out")
+    return sides.noisy
 
 
 def _survey(
