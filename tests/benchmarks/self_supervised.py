@@ -3,9 +3,9 @@
     python tests/benchmarks/self_supervised.py --out runs/scores polyu=../shared/data/dev/polyu:runs/polyu ...
 
 Each argument is NAME=DATA:RUN. For each set: noisy, NLM, TV and wavelet with our estimated sigma, the teacher as its
-card says, what its targets are made of it, and the student; full images, mean of per-image
-values. Clean images are read here only. Pictures: the images with the lowest, the median and the highest gain of the
-student over the noisy input; noisy, student, reference, residual (four times, around grey).
+card says, what its targets are made of it, and the student; full images, mean of per-image values; and what their
+gates say. Clean images are read here only. Pictures: the images with the lowest, the median and the highest gain of
+the student over the noisy input; noisy, student, reference, residual (four times, around grey).
 """
 
 from __future__ import annotations
@@ -67,7 +67,25 @@ def score(name: str, data: str, run: Path, *, limit: int | None, classical: bool
         label: {key: float(np.mean([row[label][key] for row in rows])) for key in rows[0][label]}  # type: ignore[index]
         for label in denoisers
     }
-    return {"set": name, "n": len(rows), "means": means, "images": rows}
+    return {"set": name, "n": len(rows), "means": means, "images": rows, "gates": gates(run, rows)}
+
+
+def gates(run: Path, rows: list[dict[str, object]]) -> list[str]:
+    """Say how teacher and student were judged: the error, in parts of the noisy one, as estimated and as it is."""
+    told = []
+    for label, folder in (("teacher", run / "teacher"), ("ours (one pass)", run)):
+        path = folder / "weights" / "model.json"
+        gate = json.loads(path.read_text("utf-8"))["card"].get("gate") if path.is_file() else None
+        if gate is None:
+            continue
+        ours, noisy = (
+            sum(10 ** (-row[key]["psnr_rgb_u8"] / 10) for row in rows)  # type: ignore[index]
+            for key in (label, "noisy")
+        )
+        estimate = gate["measures"]["estimated_error"]
+        verdict = "passed" if gate["passed"] else "failed"
+        told.append(f"{label}: {verdict}: {gate['why']}; error {estimate:.2f} estimated, {ours / noisy:.2f} measured")
+    return told
 
 
 def draw(name: str, data: str, run: Path, result: dict[str, object], out: Path) -> None:
@@ -132,6 +150,8 @@ def main() -> None:
         results.append(result)
         (options.out / f"{name}.json").write_text(json.dumps(result, indent=1), "utf-8")
     print(table(results))
+    for result in results:
+        print("\n".join(f"{result['set']}, {line}" for line in result["gates"]))  # type: ignore[attr-defined]
 
 
 if __name__ == "__main__":
