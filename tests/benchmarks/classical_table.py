@@ -35,7 +35,7 @@ SETS = {"polyu": 4, "cc60": 3, "sidd_crops": 1, "renoir": 1}
 """Folder below `dev/` -> every so many-th picture."""
 
 SIDE = 256
-FACTORS = {"nlm": (0.5, 0.75, 1.0, 1.5, 2.0, 3.0), "bm3d": (1.0, 3.0, 5.0)}
+FACTORS = {"nlm": (0.5, 0.75, 1.0, 1.5, 2.0, 3.0), "bm3d": (1.0, 1.5, 2.0, 3.0, 5.0)}
 """Denoiser -> factors on the estimated sigma that tuning chooses from."""
 
 METRICS = ("psnr_rgb_u8", "ssim_gauss11_rgb")
