@@ -18,8 +18,9 @@ from skimage.restoration import denoise_nl_means
 from torch import Tensor
 
 from models import AsymmetricMasks, InferenceSpec, UNetSpec, build, denoise
+from pipeline.evaluation.baselines import nlm as baseline_nlm
 from pipeline.evaluation.gate_board import gate_board
-from pipeline.evaluation.trust import Denoise, denoise_with, measure_trust
+from pipeline.evaluation.trust import Denoise, beside_nlm, denoise_with, measure_trust
 from pipeline.evaluation.trust_gate import judge
 from pipeline.evaluation.trust_measures import HeldOutLosses, TrustMeasures, measures_as_json, measures_from_json
 
@@ -185,6 +186,23 @@ def test_where_hardly_anything_is_flat_the_identity_fails_all_the_same(photos: P
     assert judge(replace(kept, reliable=False)).passed
 
 
+def test_an_estimate_that_texture_made_too_high_passes_below_that_of_non_local_means(photos: Photos) -> None:
+    base = measured(photos, nlm(14))
+    assert judge(replace(base, estimated_error=0.89, error_of_nlm=1.33)).passed
+    worse = judge(replace(base, estimated_error=0.89, error_of_nlm=0.7))
+    assert "estimated error 89% of that, that of non-local means 70%" in worse.why
+    assert "estimated error 89% of that)" in judge(replace(base, estimated_error=0.89)).why
+    assert judge(replace(base, estimated_error=0.5, error_of_nlm=0.4)).passed
+
+
+def test_non_local_means_stand_beside_a_denoiser(photos: Photos) -> None:
+    noisy, _, images = photos
+    own = measured(photos, each(baseline_nlm))
+    found = beside_nlm(measured(photos, identity), noisy, images)
+    assert found.error_of_nlm == pytest.approx(own.estimated_error, abs=1e-6)
+    assert found.error_of_nlm < 0.6 < found.estimated_error
+
+
 def test_measures_survive_a_card_and_strangers_do_not(photos: Photos) -> None:
     losses = HeldOutLosses(loss=0.03, loss_error=0.0001, loss_inference=0.03, loss_raw=0.03, loss_fill=0.04)
     found = replace(measured(photos, nlm(14)), losses=losses)
@@ -193,6 +211,8 @@ def test_measures_survive_a_card_and_strangers_do_not(photos: Photos) -> None:
     assert again is not None
     assert judge(again).passed
     assert again.noise_left == pytest.approx(found.noise_left, rel=1e-4)
+    older = {name: value for name, value in stored.items() if name != "error_of_nlm"}
+    assert measures_from_json(older) == again
     assert len(gate_board({"passed": True, "why": "", "measures": stored})["rows"]) == 7
     for strange in (None, [], "x", {}, {**stored, "more": 1}, {**stored, "bias": 3}, {**stored, "losses": {"a": "b"}}):
         assert measures_from_json(strange) is None

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -91,6 +92,17 @@ def measure_trust(
         blind=blind,
         **facts,
     )
+
+
+def beside_nlm(measures: TrustMeasures, noisy: Tensor, images: NDArray[np.int64]) -> TrustMeasures:
+    """Return the measures of a denoiser with the estimated error of non-local means on the same crops."""
+    from pipeline.evaluation.baselines import nlm
+
+    def run(crops: Tensor, _which: Tensor) -> Tensor:
+        results = np.stack([nlm(crop) for crop in _channels_last(crops)])
+        return torch.from_numpy(np.ascontiguousarray(results.transpose(0, 3, 1, 2))).to(crops)
+
+    return replace(measures, error_of_nlm=measure_trust(run, noisy, images).estimated_error)
 
 
 def denoise_with(network: Network, spec: InferenceSpec, noise: Tensor | None = None) -> Denoise:

@@ -73,6 +73,10 @@ class TrustMeasures:
     estimated_error: float
     """Estimated squared error, by the covariance penalty; 1 is that of the noisy image. Can fall below 0 by chance."""
 
+    error_of_nlm: float = math.nan
+    """The same of non-local means on the same crops, which any user can have; nan if it was not measured. Noise that
+    JPEG left in texture alone makes both estimates too high."""
+
     self_weight: float
     """How much of a change of one pixel comes back at that pixel: 0 for a blind denoiser, 1 for the identity. The
     gap to J-invariance (Batson and Royer, "Noise2Self", ICML 2019)."""

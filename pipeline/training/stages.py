@@ -134,14 +134,14 @@ def _judge(config: TrainConfig, run_dir: Path, source: SourceSpec) -> dict[str, 
     from models import load
     from pipeline.data.held_out import MEASURE_BATCH
     from pipeline.data.source import BatchSource
-    from pipeline.evaluation.trust import denoise_with, measure_trust
+    from pipeline.evaluation.trust import beside_nlm, denoise_with, measure_trust
     from pipeline.evaluation.trust_gate import gate_as_json
 
     crops = BatchSource(source).batch(MEASURE_BATCH, range(config.trust.crops))
     loaded = load(run_dir / "weights")
     denoise = denoise_with(loaded.network, loaded.inference)
-    measures = measure_trust(denoise, torch.from_numpy(crops["noisy"]), np.asarray(crops["images"]))
-    return gate_as_json(measures)
+    noisy, images = torch.from_numpy(crops["noisy"]), np.asarray(crops["images"])
+    return gate_as_json(beside_nlm(measure_trust(denoise, noisy, images), noisy, images))
 
 
 def _weights(folder: Path) -> bool:

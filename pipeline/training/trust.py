@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from models import AsymmetricMasks, InferenceSpec, Network, save
 from pipeline.data.held_out import MEASURE_BATCH
-from pipeline.evaluation.trust import denoise_with, measure_trust
+from pipeline.evaluation.trust import beside_nlm, denoise_with, measure_trust
 from pipeline.evaluation.trust_gate import gate_as_json, summary
 from pipeline.evaluation.trust_measures import HeldOutLosses, TrustMeasures, measures_as_json
 from pipeline.training.history import append_row
@@ -114,7 +114,7 @@ class Watch:
             text = f"step {step} had the best held-out loss; its weights are kept"
             append_row(self._run_dir, {"event": "trust", "step": state.step, "time": time.time(), "text": text})
         measures = self._measure(state, network, own, self._config.inference)
-        card = gate_as_json(measures)
+        card = gate_as_json(beside_nlm(measures, self._read()["noisy"], self._images))
         row = {"event": "gate", "step": state.step, "time": time.time(), **card, "trust_passed": int(card["passed"])}
         append_row(self._run_dir, row)
         return Verdict(network, {"gate": card, "weights_of_step": step})
