@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from noise.clipping import Clipped, clipped
 from noise.level_groups import ALL, DIAGONAL, STRICT, Choice, Floats32, Indices, first_guess, grouped, measured_point
-from noise.noise_line import Fit, Floats, NoiseLine, conclude, line_through, points, weighted_line
+from noise.noise_line import Fit, Floats, NoiseLine, NoLineError, conclude, line_through, points, weighted_line
 from noise.wavelet import SMALLEST, Places, places
 
 MANY_PIXELS: Final = 400_000
@@ -120,14 +120,18 @@ def _best(image: Floats32, clip: tuple[float, float] | None) -> _Line:
     found = places(image, shifts=1 if image.size > MANY_PIXELS else 4)
     groups = grouped(found.surroundings)
     guess = first_guess(found, groups)
-    if len(groups) < 2:
-        level, variance, samples, _ = measured_point(found, groups[0], STRICT, guess)
+    try:
+        best = _measure(found, groups, STRICT, guess, clip, before=None, rounds=_ROUNDS)
+    except NoLineError:
+        level, variance, samples, _ = measured_point(found, np.concatenate(groups), STRICT, guess)
         error = math.sqrt(2 / samples)
         return _Line(np.array([level]), np.array([variance]), np.array([error]), np.zeros(1), None, guess)
-    best = _measure(found, groups, STRICT, guess, clip, before=None, rounds=_ROUNDS)
     stricter = [best]
     for choice in (DIAGONAL, ALL):
-        wider = _measure(found, groups, choice, best.expected, clip, before=best.fit, rounds=3)
+        try:
+            wider = _measure(found, groups, choice, best.expected, clip, before=best.fit, rounds=3)
+        except NoLineError:
+            break
         if any(_shows_more(wider, other) for other in stricter):
             break
         best = wider
@@ -232,10 +236,13 @@ def _bent_of(line: _Line) -> Fit | None:
     return _bent(line.level, line.variance, line.error)
 
 
-def _with_bend(line: _Line, bent: Fit) -> Fit:
-    """The line of one plane beside the bend of another fit."""
+def _with_bend(line: _Line, bent: Fit) -> Fit | None:
+    """The line of one plane beside the bend of another fit; None if no line is left."""
     variance = np.maximum(line.variance - bent.bend * np.square(line.level), _floor(line.variance))
-    straight = weighted_line(line.level, variance, line.error * line.variance / variance)
+    try:
+        straight = weighted_line(line.level, variance, line.error * line.variance / variance)
+    except NoLineError:
+        return None
     return replace(straight, bend=bent.bend, bend_error=bent.bend_error)
 
 
@@ -243,5 +250,8 @@ def _bent(level: Floats, variance: Floats, error: Floats) -> Fit | None:
     """The fit with unequal sensitivity of the pixels, a variance in the square of the level; None if it shows none."""
     if len(level) < _BENT_POINTS:
         return None
-    fit = weighted_line(level, variance, error, bent=True)
+    try:
+        fit = weighted_line(level, variance, error, bent=True)
+    except NoLineError:
+        return None
     return fit if _BENT * fit.bend_error < fit.bend < LARGEST_PRNU**2 else None

@@ -97,6 +97,10 @@ class Fit:
         return self.at(level) + self.bend * np.square(np.asarray(level, dtype=np.float64))
 
 
+class NoLineError(ValueError):
+    """The levels are too few, or too close to each other, to tell a line."""
+
+
 def weighted_line(level: Floats, variance: Floats, error: Floats, *, bent: bool = False) -> Fit:
     """Weighted least-squares line through variances whose errors are proportional to the line.
 
@@ -107,18 +111,22 @@ def weighted_line(level: Floats, variance: Floats, error: Floats, *, bent: bool 
         bent: fit ``bend`` too.
 
     Raises:
-        ValueError: fewer than two different levels, or three for a bent line.
+        NoLineError: fewer than two different levels, or three for a bent line, or they are nearly one.
     """
     terms = 3 if bent else 2
     if len(np.unique(level)) < terms:
-        raise ValueError(f"a line needs {terms} different levels, got {len(np.unique(level))}")
+        raise NoLineError(f"a line needs {terms} different levels, got {len(np.unique(level))}")
     design = np.stack([level, np.ones_like(level), np.square(level)][:terms], axis=1)
     floor = max(_FLOOR * float(np.median(variance)), 1e-30)
     expected = np.maximum(variance, floor)
     for _ in range(30):
         weight = 1 / np.square(expected * error)
         normal = design.T @ (weight[:, None] * design)
-        pull = np.linalg.solve(normal, design.T * weight)
+        try:
+            pull = np.linalg.solve(normal, design.T * weight)
+            inverse = np.linalg.inv(normal)
+        except np.linalg.LinAlgError:
+            raise NoLineError("a line needs levels that differ, got some that are nearly one") from None
         found = pull @ variance
         before, expected = expected, np.maximum(design @ found, floor)
         if np.abs(expected / before - 1).max() < 1e-6:
@@ -126,7 +134,7 @@ def weighted_line(level: Floats, variance: Floats, error: Floats, *, bent: bool 
     freedom = len(level) - terms
     scatter = float(np.sum(weight * np.square(variance - design @ found)))
     dispersion = scatter / freedom if freedom else 1.0
-    covariance = np.asarray(np.linalg.inv(normal) * max(dispersion, 1.0))
+    covariance = np.asarray(inverse * max(dispersion, 1.0))
     bend, bend_error = (float(found[2]), math.sqrt(covariance[2, 2])) if bent else (0.0, 0.0)
     return Fit(float(found[0]), float(found[1]), covariance[:2, :2], np.asarray(pull)[:2], dispersion, bend, bend_error)
 

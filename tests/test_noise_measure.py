@@ -191,3 +191,12 @@ def test_stairs_of_raw_noise_average_to_their_mean_variance(index):
 def test_an_image_that_cannot_be_measured_is_refused(image, message):
     with pytest.raises(ValueError, match=message):
         estimate_noise(image)
+
+
+@pytest.mark.parametrize(("top", "left"), [(272, 432), (304, 368), (384, 368), (448, 304)])
+def test_small_pictures_whose_levels_tell_no_line_still_have_a_noise(top, left):
+    # Black corners of this photograph: a few levels next to each other, or one and nothing but that.
+    crop = data.astronaut()[top : top + 32, left : left + 32].astype(np.float32) / 255
+    found = estimate_noise(crop)
+    assert np.isfinite(found.sigma).all()
+    assert all(line.shot_interval[0] <= line.shot_interval[1] for line in found.lines)
