@@ -78,7 +78,7 @@ def measure_noise(noisy: Tensor, denoised: Tensor) -> MeasuredNoise:
     flat = flat_areas(denoised)
     residual = noisy - denoised
     residual = residual - gaussian_blur(residual, _SLOW)
-    sigma = _sigma(residual, denoised, flat)
+    sigma = mean_by_level(residual.square(), denoised, flat).clamp_min(1e-12).sqrt()
     unit = residual / sigma_at(denoised, sigma) * flat
     kernel = _kernel(_autocovariance(unit, flat))
     return MeasuredNoise(sigma=sigma.numpy(), kernel=kernel.numpy())
@@ -152,18 +152,30 @@ def _middle(image: Tensor) -> Tensor:
     return image[:, top : top + _SIDE, left : left + _SIDE]
 
 
-def _sigma(residual: Tensor, denoised: Tensor, flat: Tensor) -> Tensor:
-    """(C, LEVELS) from the flat pixels of each level, its neighbours and a little of all."""
-    channels = residual.shape[0]
-    level = (denoised.clamp(0, 0.9999) * LEVELS).long().flatten(1)
-    weight, square = torch.zeros(channels, LEVELS), torch.zeros(channels, LEVELS)
+def mean_by_level(values: Tensor, image: Tensor, flat: Tensor) -> Tensor:
+    """Mean of values over the flat pixels of each level of an image, its neighbours' and a little of all.
+
+    Args:
+        values: (C, H, W).
+        image: (C, H, W) float in [0, 1], whose levels they belong to.
+        flat: (H, W) of `flat_areas`.
+
+    Returns:
+        (C, LEVELS) float32.
+    """
+    level = level_of(image).flatten(1)
+    weight, total = torch.zeros(len(values), LEVELS), torch.zeros(len(values), LEVELS)
     weight.scatter_add_(1, level, flat.flatten().expand_as(level).contiguous())
-    square.scatter_add_(1, level, (residual.square() * flat).flatten(1))
-    overall = square.sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp_min(1.0)
+    total.scatter_add_(1, level, (values * flat).flatten(1))
+    overall = total.sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp_min(1.0)
     index = torch.arange(LEVELS, dtype=torch.float32)
     near = torch.exp(-0.5 * (index[:, None] - index).square())
-    variance = (square @ near + _PRIOR * overall) / (weight @ near + _PRIOR)
-    return variance.clamp_min(1e-12).sqrt()
+    return (total @ near + _PRIOR * overall) / (weight @ near + _PRIOR)
+
+
+def level_of(image: Tensor) -> Tensor:
+    """Which of the LEVELS each pixel of an image in [0, 1] is at; int64 of the same shape."""
+    return (image.clamp(0, 0.9999) * LEVELS).long()
 
 
 def _autocovariance(unit: Tensor, flat: Tensor) -> Tensor:

@@ -13,19 +13,15 @@ N is the mean energy of the same difference in flat areas of the same brightness
 from collections.abc import Sequence
 from typing import Final
 
-import torch
 from torch import Tensor
 
-from noise.measured import LEVELS, flat_areas, gaussian_blur
+from noise.measured import flat_areas, gaussian_blur, level_of, mean_by_level
 
 MARGIN: Final = 3.0
 """JPEG and cameras leave more noise in texture than in flat areas, where N is measured."""
 
 _WINDOW: Final = 2.0
 """Standard deviation in pixels of the window in which energies are averaged."""
-
-_PRIOR: Final = 50.0
-"""Weight, in pixels, of the mean over all levels: decides where a level hardly occurs."""
 
 
 def recharge(noisy: Tensor, estimates: Sequence[Tensor], *, margin: float = MARGIN) -> Tensor:
@@ -57,10 +53,5 @@ def recharge(noisy: Tensor, estimates: Sequence[Tensor], *, margin: float = MARG
 
 def _explained(energy: Tensor, image: Tensor, flat: Tensor) -> Tensor:
     """(H, W): mean of ``energy`` over the flat pixels of the brightness of each pixel."""
-    level = (image.mean(0).clamp(0, 0.9999) * LEVELS).long().flatten()
-    weight = torch.zeros(LEVELS).index_add_(0, level, flat.flatten())
-    total = torch.zeros(LEVELS).index_add_(0, level, (energy * flat).flatten())
-    index = torch.arange(LEVELS, dtype=torch.float32)
-    near = torch.exp(-0.5 * (index[:, None] - index).square())
-    overall = total.sum() / weight.sum().clamp_min(1.0)
-    return ((total @ near + _PRIOR * overall) / (weight @ near + _PRIOR))[level].view_as(energy)
+    grey = image.mean(0, keepdim=True)
+    return mean_by_level(energy[None], grey, flat)[0][level_of(grey)[0]]

@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+
+    from pipeline.inference.files import FileResult
 
 console = Console(stderr=True, highlight=False)
 
@@ -34,6 +39,22 @@ def progress() -> Progress:
         console=console,
         disable=not console.is_terminal,
     )
+
+
+@contextmanager
+def file_progress(what: str, total: int) -> Iterator[Callable[[FileResult], None]]:
+    """Show a bar over files; what it yields is called with each file that is done, and says why one failed."""
+    from pipeline.data.paths import shown
+
+    with progress() as bar:
+        task = bar.add_task(what, total=total)
+
+        def tell(result: FileResult) -> None:
+            if result.status == "failed":
+                console.print(f"failed: {result.error}", markup=False, style="red", soft_wrap=True)
+            bar.update(task, advance=1, description=f"{what} {shown(Path(result.source).name)}")
+
+        yield tell
 
 
 def print_json(value: dict[str, Any]) -> None:

@@ -164,18 +164,10 @@ def _run(
     format: str | None,
     overwrite: bool,
 ) -> FilesSummary:
-    from pipeline.console import console, progress
-    from pipeline.data.paths import shown
-    from pipeline.inference.files import FileResult, denoise_files
+    from pipeline.console import file_progress
+    from pipeline.inference.files import denoise_files
 
-    with progress() as bar:
-        task = bar.add_task("denoise", total=len(files))
-
-        def tell(result: FileResult) -> None:
-            if result.status == "failed":
-                console.print(f"failed: {result.error}", markup=False, style="red", soft_wrap=True)
-            bar.update(task, advance=1, description=f"denoise {shown(Path(result.source).name)}")
-
+    with file_progress("denoise", len(files)) as tell:
         return denoise_files(files, denoiser, out, suffix=suffix, format=format, overwrite=overwrite, on_progress=tell)
 
 

@@ -23,12 +23,11 @@ def run_raw(
     json_output: bool,
 ) -> int:
     """Denoise raw files with a model trained on raw, tell what became of them, and return the exit code."""
-    from pipeline.console import console, print_json, progress
+    from pipeline.console import console, file_progress, print_json
     from pipeline.data.allocator import keep_freed_memory
     from pipeline.data.paths import shown
     from pipeline.errors import UserError
     from pipeline.inference.denoiser import NetworkDenoiser, load_denoiser
-    from pipeline.inference.files import FileResult
     from pipeline.inference.modes import in_words, with_mode
     from pipeline.inference.raw_denoiser import RawDenoiser
     from pipeline.inference.raw_files import denoise_raw_files, plan_raw_outputs, raws_among
@@ -44,14 +43,7 @@ def run_raw(
     notes = [note for note in (left_out, warning) if note]
     for note in notes:
         console.print(f"note: {note}", markup=False, style="yellow", soft_wrap=True)
-    with progress() as bar:
-        task = bar.add_task("denoise", total=len(raws))
-
-        def tell(result: FileResult) -> None:
-            if result.status == "failed":
-                console.print(f"failed: {result.error}", markup=False, style="red", soft_wrap=True)
-            bar.update(task, advance=1, description=f"denoise {shown(Path(result.source).name)}")
-
+    with file_progress("denoise", len(raws)) as tell:
         summary = denoise_raw_files(raws, outputs, denoiser, overwrite=overwrite, on_progress=tell)
     mode = network.describe()
     if json_output:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models import InferenceSpec, Network, denoise, fold_seeds, hash_uniform
+from pipeline.evaluation.baselines import Baseline, nlm
 from pipeline.evaluation.trust_flat import (
     FlatAreas,
     covariance,
@@ -96,13 +97,17 @@ def measure_trust(
 
 def beside_nlm(measures: TrustMeasures, noisy: Tensor, images: NDArray[np.int64]) -> TrustMeasures:
     """Return the measures of a denoiser with the estimated error of non-local means on the same crops."""
-    from pipeline.evaluation.baselines import nlm
+    return replace(measures, error_of_nlm=measure_trust(filter_with(nlm), noisy, images).estimated_error)
 
-    def run(crops: Tensor, _which: Tensor) -> Tensor:
-        results = np.stack([nlm(crop) for crop in _channels_last(crops)])
+
+def filter_with(run: Baseline) -> Denoise:
+    """Return a filter of one picture as what `measure_trust` takes."""
+
+    def denoise_each(crops: Tensor, _which: Tensor) -> Tensor:
+        results = np.stack([run(crop) for crop in _channels_last(crops)])
         return torch.from_numpy(np.ascontiguousarray(results.transpose(0, 3, 1, 2))).to(crops)
 
-    return replace(measures, error_of_nlm=measure_trust(run, noisy, images).estimated_error)
+    return denoise_each
 
 
 def denoise_with(network: Network, spec: InferenceSpec, noise: Tensor | None = None) -> Denoise:

@@ -9,32 +9,22 @@ reads: the squared error over that of the noisy crops, as it is and as it was es
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from models import load
 from pipeline.data.held_out import MEASURE_BATCH
 from pipeline.data.images import read_image, to_float, without_alpha
 from pipeline.data.source import BatchSource
-from pipeline.evaluation.baselines import Baseline, nlm, tv
+from pipeline.evaluation.baselines import nlm, tv
 from pipeline.evaluation.datasets import find_pairs
-from pipeline.evaluation.trust import Denoise, beside_nlm, denoise_with, measure_trust
+from pipeline.evaluation.trust import denoise_with, filter_with, measure_trust
 from pipeline.evaluation.trust_gate import judge
 from pipeline.training.intake import read_source
 from pipeline.training.rundir import read_config
-
-
-def of_crops(run: Baseline) -> Denoise:
-    """Return a filter of one picture as a denoiser of a batch."""
-
-    def denoise(crops: Tensor, _which: Tensor) -> Tensor:
-        results = [run(np.ascontiguousarray(crop.numpy().transpose(1, 2, 0))).transpose(2, 0, 1) for crop in crops]
-        return torch.from_numpy(np.stack(results))
-
-    return denoise
 
 
 def rows(name: str, data: str, run: Path) -> list[str]:
@@ -50,13 +40,14 @@ def rows(name: str, data: str, run: Path) -> list[str]:
         parts.append(whole[area.top : area.top + area.height, area.left : area.left + area.width].transpose(2, 0, 1))
     clean = torch.from_numpy(np.stack(parts))
     loaded = load(run / "weights")
+    of_nlm = measure_trust(filter_with(nlm), noisy, images).estimated_error
     found = []
     for label, denoiser in {
         "ours, one pass": denoise_with(loaded.network, loaded.inference),
-        "NLM, estimated sigma": of_crops(nlm),
-        "TV, estimated sigma": of_crops(tv),
+        "NLM, estimated sigma": filter_with(nlm),
+        "TV, estimated sigma": filter_with(tv),
     }.items():
-        measures = beside_nlm(measure_trust(denoiser, noisy, images), noisy, images)
+        measures = replace(measure_trust(denoiser, noisy, images), error_of_nlm=of_nlm)
         with torch.inference_mode():
             output = denoiser(noisy, torch.arange(len(noisy)))
         true = float((output - clean).square().mean() / (noisy - clean).square().mean())
