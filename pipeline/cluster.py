@@ -85,7 +85,7 @@ def start_ray(need_cpus: float) -> Started:
     if ray.is_initialized():
         pass
     elif not embeds():
-        url = ray.init(runtime_env=runtime_env(), log_to_driver=False).dashboard_url
+        url = ray.init(runtime_env=runtime_env(), log_to_driver=False, logging_level=logging.ERROR).dashboard_url
     else:
         embedded = True
         url = ray.init(

@@ -35,8 +35,9 @@ def register(weights: Path, *, run_id: str, model: str, alias: str, card: dict[s
     try:
         with (
             tempfile.TemporaryDirectory(prefix="unveil-register-") as folder,
-            mlflow.start_run(run_id=run_id),
+            # Around the run: MLflow prints its address where it ends.
             _quiet(),
+            mlflow.start_run(run_id=run_id),
         ):
             serving, code = _serving_files(Path(folder))
             info = mlflow.pyfunc.log_model(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from models import (
     AsymmetricMasks,
@@ -25,19 +25,15 @@ from noise.recharge import MARGIN
 from noise.wiener import STRENGTH
 from pipeline.inference.averaged import STRIDES
 from pipeline.schema_checks import check_parts
+from pipeline.schema_cluster import ClusterConfig as ClusterConfig
+from pipeline.schema_cluster import FeedConfig, Section
 
 Network = Annotated[MaskedSwinSpec | UNetSpec | NafnetSpec | RestormerSpec, Field(discriminator="kind")]
 Method = Annotated[MaskedTraining | AsymmetricMasks | Distillation, Field(discriminator="kind")]
 Recipe = Annotated[NoiseRecipe, Field(discriminator="kind")]
 
 
-class _Section(BaseModel):
-    """Frozen, strict about keys, described by the string under each field."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class DataConfig(_Section):
+class DataConfig(Section):
     """Which images are read and how crops are cut."""
 
     path: str = ""
@@ -65,7 +61,7 @@ class DataConfig(_Section):
     """Images with more pixels than this are refused by their header, before anything is allocated."""
 
 
-class OptimizerConfig(_Section):
+class OptimizerConfig(Section):
     """AdamW, its schedule and the moving average of the weights."""
 
     lr: float = Field(default=1e-3, gt=0, le=1)
@@ -94,7 +90,7 @@ class OptimizerConfig(_Section):
     CPUs with bfloat16 instructions (avx512_bf16, AMX)."""
 
 
-class TrainingConfig(_Section):
+class TrainingConfig(Section):
     """How long, in what batches, and what is written on the way."""
 
     steps: int = Field(default=2000, ge=1)
@@ -123,11 +119,19 @@ class TrainingConfig(_Section):
     picture_seconds: float = Field(default=60.0, gt=0)
     """Seconds between two pictures of the same fixed crops."""
 
+    accumulate: int = Field(default=1, ge=1)
+    """Parts that each worker computes its share of a batch in, one after the other, to save memory. The step is that of
+    the whole batch."""
+
     max_bad_steps: int = Field(default=20, ge=1)
-    """Consecutive steps with non-finite gradients (each is skipped and counted) after which the run stops."""
+    """Consecutive steps with non-finite gradients (each is skipped and counted) after which a run goes back to its
+    latest checkpoint, at half the learning rate."""
+
+    max_rollbacks: int = Field(default=2, ge=0)
+    """How often a run goes back before it stops with the reason."""
 
 
-class TrustConfig(_Section):
+class TrustConfig(Section):
     """Whether a network that learns from noisy images alone can be trusted, measured on crops that are held out."""
 
     every: int = Field(default=250, ge=0)
@@ -149,7 +153,7 @@ class TrustConfig(_Section):
     falls until the end and most is gained there, so stopping early saves time but rarely improves the result."""
 
 
-class StudentConfig(_Section):
+class StudentConfig(Section):
     """A plain network that is distilled from the trained one, its teacher, and takes its place."""
 
     network: Network = UNetSpec()
@@ -183,29 +187,7 @@ class StudentConfig(_Section):
     """0 sets no limit; else as `training.minutes`."""
 
 
-class ClusterConfig(_Section):
-    """What the run takes from the machine or the cluster."""
-
-    workers: int = Field(default=1, ge=0, le=4096)
-    """Ray Train workers (DDP ranks). 0 trains in this process, without Ray."""
-
-    gpus_per_worker: float = Field(default=0, ge=0, le=1)
-    """GPUs of each worker; 0 trains on the CPU."""
-
-    threads: int = Field(default=0, ge=0)
-    """Torch threads of each worker; 0 shares out the cores that the synthesizers leave."""
-
-    synthesizers: int = Field(default=1, ge=1, le=4096)
-    """Ray actors that make the training batches."""
-
-    queue_depth: int = Field(default=4, ge=1, le=64)
-    """Batches that each worker has on order; this bounds memory and is the back-pressure."""
-
-    max_failures: int = Field(default=3, ge=-1)
-    """Restarts of the worker group after a crash; -1 never gives up."""
-
-
-class TrackingConfig(_Section):
+class TrackingConfig(Section):
     """The MLflow experiment, and the registered model."""
 
     experiment: str = Field(default="unveil", min_length=1)
@@ -218,7 +200,7 @@ class TrackingConfig(_Section):
     """Alias that is moved to the new version; others pull `models:/<model>@<alias>`."""
 
 
-class TrainConfig(_Section):
+class TrainConfig(Section):
     """One training run, complete."""
 
     seed: int = Field(default=0, ge=0, lt=2**31)
@@ -251,7 +233,7 @@ class TrainConfig(_Section):
     """Keys whose values are chosen by the measured noise when the run starts; one that is set on the command line is
     left out."""
 
-    adapted: dict[str, str] = {}
+    adapted: dict[str, str] = Field(default_factory=dict)
     """What a run has chosen, with the reason; filled in by the run."""
 
     student: StudentConfig | None = None
@@ -271,6 +253,9 @@ class TrainConfig(_Section):
 
     cluster: ClusterConfig = ClusterConfig()
     """Processes and devices."""
+
+    feed: FeedConfig = FeedConfig()
+    """Where noise is made, and how long a batch may take."""
 
     tracking: TrackingConfig = TrackingConfig()
     """MLflow experiment and registered model."""

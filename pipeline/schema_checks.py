@@ -43,11 +43,22 @@ def check_parts(config: TrainConfig) -> None:
             f"data.crop: expected at least twice method.pd_stride ({2 * config.method.pd_stride}), "
             f"found {config.data.crop}"
         )
-    if config.cluster.workers > 1 and config.training.batch % config.cluster.workers:
+    _check_cluster(config)
+
+
+def _check_cluster(config: TrainConfig) -> None:
+    cluster = config.cluster
+    if cluster.workers > config.training.batch:
         raise ValueError(
-            f"training.batch: expected a multiple of cluster.workers ({config.cluster.workers}), "
+            f"training.batch: expected cluster.workers ({cluster.workers}) or more, a sample for each worker, "
             f"found {config.training.batch}"
         )
+    if cluster.min_workers > cluster.workers:
+        raise ValueError(
+            f"cluster.min_workers: expected cluster.workers ({cluster.workers}) or less, found {cluster.min_workers}"
+        )
+    if config.feed.device == "trainer" and config.noise is None:
+        raise ValueError("feed.device: expected 'actors' without a noise recipe, for no noise is made, found 'trainer'")
 
 
 def _check_student(config: TrainConfig) -> None:

@@ -12,7 +12,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -123,42 +123,95 @@ class Tracker:
         """Open a new run, or go on with `run_id`; `parent` is the run of the search it belongs to.
 
         Raises:
-            RunError: the store does not answer. Later that is survived; at the start the address is likely wrong.
+            RunError: the store does not answer, and the run is new: the address is likely wrong. A run that has been
+                there before goes on without, and its rows are sent when the store is back.
         """
         self.problem: str | None = None
         self.run_id: str = run_id or ""
         self._pending: list[dict[str, Any]] = []
+        self._artifacts: list[tuple[Path, str | None]] = []
+        self._first: tuple[dict[str, Any], dict[str, str]] = ({}, {})
         self._retry_at = 0.0
         self._monitor: Any = None
         self.mlflow = connect()
         self._client = self.mlflow.MlflowClient()
+        if run_id:
+            self._try(lambda: self._client.update_run(run_id, status="RUNNING"))
+            return
         with answering(self.mlflow):
-            if run_id:
-                self._client.update_run(run_id, status="RUNNING")
-            else:
-                tags = {"mlflow.parentRunId": parent} if parent else None
-                run = self._client.create_run(experiment_id(self.mlflow, experiment), run_name=run_name, tags=tags)
-                self.run_id = run.info.run_id
+            tags = {"mlflow.parentRunId": parent} if parent else None
+            run = self._client.create_run(experiment_id(self.mlflow, experiment), run_name=run_name, tags=tags)
+            self.run_id = run.info.run_id
 
     def start(self, parameters: dict[str, Any], tags: dict[str, str], *, monitor: bool = True) -> None:
         """Log parameters (once) and tags, and start sampling CPU, memory and GPU use of this machine."""
-        from mlflow.entities import Param, RunTag
-        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-
-        known = self._client.get_run(self.run_id).data.params
-        params = [Param(k, str(v)[:6000]) for k, v in parameters.items() if k not in known]
-        for start in range(0, len(params), 100):
-            self._client.log_batch(self.run_id, params=params[start : start + 100])
-        self._client.log_batch(self.run_id, tags=[RunTag(k, v) for k, v in tags.items()])
+        self._first = (parameters, tags)
+        self.send()
         if monitor:
+            from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
             self._monitor = SystemMetricsMonitor(self.run_id, sampling_interval=5, resume_logging=True)
             self._monitor.start()
 
     def rows(self, rows: list[dict[str, Any]]) -> None:
         """Send rows of log.jsonl as metrics; keeps them for later when the server is away."""
         self._pending += rows
-        if not self._pending or time.monotonic() < self._retry_at:
+        if self._pending or self._artifacts:
+            self.send()
+
+    def artifact(self, path: Path, folder: str | None = None) -> None:
+        """Send a file or a folder to the run, later if the server is away."""
+        self._artifacts.append((path, folder))
+        self.send()
+
+    def metrics(self, values: dict[str, float]) -> None:
+        """Send single numbers, such as those of an evaluation."""
+        self.rows([{"step": 0, "time": time.time(), **values}])
+
+    def last_step(self, key: str) -> int | None:
+        """Return the last step of a metric that the server has, -1 if it has none, None if it does not answer."""
+        steps: list[int] = []
+        asked = self._try(lambda: steps.extend(m.step for m in self._client.get_metric_history(self.run_id, key)))
+        return max(steps, default=-1) if asked else None
+
+    def send(self, *, now: bool = False) -> bool:
+        """Send all that is waiting, unless the server was away a moment ago; say whether nothing is left."""
+        if time.monotonic() < self._retry_at and not now:
+            return False
+        return self._try(self._send_first) and self._try(self._send_rows) and self._try(self._send_artifacts)
+
+    def finish(self, status: str) -> None:
+        """Send what is waiting and close the run as FINISHED, FAILED or KILLED."""
+        if self._monitor is not None:
+            self._monitor.finish()
+        if self.send(now=True):
+            self._try(lambda: self._client.set_terminated(self.run_id, status))
+
+    def _try(self, call: Callable[[], object]) -> bool:
+        """Do it, and keep what went wrong: whatever the server or its driver raises, training goes on."""
+        try:
+            call()
+        except Exception as error:  # noqa: BLE001 - as above
+            self.problem = one_line(error)
+            self._retry_at = time.monotonic() + _RETRY_SECONDS
+            return False
+        self.problem = None
+        return True
+
+    def _send_first(self) -> None:
+        from mlflow.entities import Param, RunTag
+
+        parameters, tags = self._first
+        if not parameters and not tags:
             return
+        known = self._client.get_run(self.run_id).data.params
+        params = [Param(k, str(v)[:6000]) for k, v in parameters.items() if k not in known]
+        for start in range(0, len(params), 100):
+            self._client.log_batch(self.run_id, params=params[start : start + 100])
+        self._client.log_batch(self.run_id, tags=[RunTag(k, v) for k, v in tags.items()])
+        self._first = ({}, {})
+
+    def _send_rows(self) -> None:
         from mlflow.entities import Metric
 
         metrics = [
@@ -168,35 +221,14 @@ class Tracker:
             for key, value in row.items()
             if key not in ("step", "time") and isinstance(value, int | float) and math.isfinite(value)
         ]
-        try:
-            for start in range(0, len(metrics), 1000):
-                self._client.log_batch(self.run_id, metrics=metrics[start : start + 1000])
-        except Exception as error:  # noqa: BLE001 - whatever the server or its driver raises, training goes on
-            self.problem = one_line(error)
-            self._retry_at = time.monotonic() + _RETRY_SECONDS
-            return
-        self.problem = None
+        for start in range(0, len(metrics), 1000):
+            self._client.log_batch(self.run_id, metrics=metrics[start : start + 1000])
         self._pending.clear()
 
-    def artifact(self, path: Path, folder: str | None = None) -> None:
-        """Send a file or a folder to the run."""
-        try:
-            send = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
-            send(self.run_id, str(path), folder)
-        except Exception as error:  # noqa: BLE001 - as above
-            self.problem = one_line(error)
-
-    def metrics(self, values: dict[str, float]) -> None:
-        """Send single numbers, such as those of an evaluation."""
-        self.rows([{"step": 0, "time": time.time(), **values}])
-
-    def finish(self, status: str) -> None:
-        """Send what is pending and close the run as FINISHED, FAILED or KILLED."""
-        if self._monitor is not None:
-            self._monitor.finish()
-        self._retry_at = 0.0
-        self.rows([])
-        try:
-            self._client.set_terminated(self.run_id, status)
-        except Exception as error:  # noqa: BLE001 - as above
-            self.problem = one_line(error)
+    def _send_artifacts(self) -> None:
+        while self._artifacts:
+            path, folder = self._artifacts[0]
+            if path.exists():
+                send = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
+                send(self.run_id, str(path), folder)
+            del self._artifacts[0]

@@ -28,8 +28,8 @@ DOORS = {
         "pipeline/cluster.py",
         "pipeline/data/synth_actor.py",
         "pipeline/data/feed.py",
-        "pipeline/training/loop.py",
-        "pipeline/training/launch.py",
+        "pipeline/training/worker.py",
+        "pipeline/training/fit.py",
     },
 }
 NOT_IN_LIGHT_PACKAGES = {"pydantic", "ray", "mlflow", "typer", "rich"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from noise import CameraNoise
 from pipeline.data.feed import Feed
 from pipeline.data.source import BatchSource, SourceSpec
-from pipeline.data.synth_actor import start_synthesizers
+from pipeline.data.synth_actor import Synthesizer, start_synthesizers
 from pipeline.errors import UserError
 from pipeline.schema import ClusterConfig
 
@@ -99,6 +100,84 @@ def test_only_so_many_batches_are_on_order(ray: Any, spec: SourceSpec) -> None:
     assert feed._next == 3
 
 
+def test_a_frozen_synthesizer_is_bypassed_then_restarted_and_no_batch_changes(ray: Any, spec: SourceSpec) -> None:
+    here = BatchSource(spec)
+    actors = start_synthesizers(spec, 2, cpus=0.2)
+    feed = Feed(actors, range(4), start=0, depth=4, patience=1.0)
+    for index in range(4):
+        assert same(next(feed), here.batch(index, range(4)))
+    frozen = ray.get(actors[0].pid.remote())
+    os.kill(frozen, signal.SIGSTOP)
+    for index in range(4, 12):
+        assert same(next(feed), here.batch(index, range(4))), index
+    told = [text for event, text in feed.notes if event == "note"]
+    assert any("synthesizer 1 is asked for it too" in text for text in told)
+    assert any("synthesizer 0 does not answer and is restarted" in text for text in told)
+    assert ray.get(actors[0].pid.remote(), timeout=60) != frozen
+
+
+def test_the_only_synthesizer_frozen_is_restarted(ray: Any, spec: SourceSpec) -> None:
+    here = BatchSource(spec)
+    actors = start_synthesizers(spec, 1, cpus=0.2)
+    feed = Feed(actors, range(4), start=0, depth=2, patience=1.0)
+    assert same(next(feed), here.batch(0, range(4)))
+    os.kill(ray.get(actors[0].pid.remote()), signal.SIGSTOP)
+    for index in range(1, 5):
+        assert same(next(feed), here.batch(index, range(4)))
+
+
+class Fragile(Synthesizer):
+    """Dies where a certain file is decoded, as a process does in which a decoder crashes."""
+
+    def __init__(self, spec: SourceSpec, name: str) -> None:
+        super().__init__(spec, name)
+        decode = self._source._decoded
+
+        def decoded(path: str) -> Any:
+            if path.endswith("deadly.png"):
+                os.kill(os.getpid(), signal.SIGKILL)
+            return decode(path)
+
+        self._source._decoded = decoded  # type: ignore[method-assign]
+
+
+def test_a_file_that_kills_its_reader_is_quarantined_and_training_goes_on(
+    ray: Any, spec: SourceSpec, tmp_path: Path
+) -> None:
+    import dataclasses
+
+    # Workers have this program and none of its tests.
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    deadly = tmp_path / "deadly.png"
+    deadly.write_bytes(Path(spec.files[0]).read_bytes())
+    mixed = dataclasses.replace(spec, files=(*spec.files, str(deadly)))
+    actors = start_synthesizers(mixed, 2, cpus=0.2, kind=Fragile)
+    feed = Feed(actors, range(4), start=0, depth=2, patience=60)
+    batches = [next(feed) for _ in range(6)]
+    assert all(batch["noisy"].shape == (4, 3, 48, 48) for batch in batches)
+    told = [text for event, text in feed.notes if event == "quarantined"]
+    assert told
+    assert all("deadly.png: ended the process that decoded it, 2 times" in text for text in told)
+    # What is left out is left out by everyone: the batches are those of a source that was told at once.
+    here = BatchSource(mixed, quarantined={str(deadly): "told"})
+    assert all(same(batch, here.batch(index, range(4))) for index, batch in enumerate(batches))
+
+
+def test_noise_made_by_the_trainer_is_that_of_the_synthesizers(spec: SourceSpec) -> None:
+    import dataclasses
+
+    import torch
+
+    from pipeline.config import load_config
+    from pipeline.training.batches import to_device
+
+    config = load_config(preset="camera", overrides=["feed.device=trainer"])
+    later = BatchSource(dataclasses.replace(spec, defer_noise=True)).batch(3, range(4))
+    assert later.keys() == {"clean", "noise_seeds", "seeds"}
+    made = to_device(later, config, torch.device("cpu"))
+    assert same({name: values.numpy() for name, values in made.items()}, BatchSource(spec).batch(3, range(4)))
+
+
 def test_a_bad_file_is_named_to_the_trainer(ray: Any, spec: SourceSpec, tmp_path: Path) -> None:
     import dataclasses
 
@@ -108,8 +187,8 @@ def test_a_bad_file_is_named_to_the_trainer(ray: Any, spec: SourceSpec, tmp_path
     feed = Feed(start_synthesizers(mixed, 1, cpus=0.2), range(4), start=0, depth=2)
     for _ in range(6):
         next(feed)
-    assert len(feed.quarantined) == 1
-    assert "cut.png" in feed.quarantined[0]
+    assert [event for event, _ in feed.notes] == ["quarantined"]
+    assert "cut.png" in feed.notes[0][1]
 
 
 def test_a_run_that_could_never_start_is_refused_at_once() -> None:

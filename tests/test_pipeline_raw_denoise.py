@@ -15,7 +15,8 @@ from pipeline.data.images import read_image
 from pipeline.inference.denoiser import load_denoiser
 from pipeline.inference.raw_denoiser import RawDenoiser
 from pipeline.training.intake import data_card, read_source
-from pipeline.training.loop import local_rank, run_loop
+from pipeline.training.loop import run_loop
+from pipeline.training.rank import local_rank
 from raw.cfa import CFA_PATTERNS
 from raw.dng import write_dng
 from raw.files import read_raw

@@ -23,7 +23,8 @@ from pipeline.schema import TrainConfig
 from pipeline.training.checkpoint import list_checkpoints, load_latest, save_checkpoint
 from pipeline.training.history import read_history
 from pipeline.training.intake import read_source
-from pipeline.training.loop import local_rank, new_state, run_loop, step_settings
+from pipeline.training.loop import new_state, run_loop, step_settings
+from pipeline.training.rank import local_rank
 from pipeline.training.schedule import ema_decay, learning_rate
 from pipeline.training.step import train_step
 
@@ -153,7 +154,9 @@ def test_a_run_that_only_diverges_stops_with_a_reason(photo_folder: Path, tmp_pa
     rank = local_rank(spec_for(config), 4)
     poisoned = {"noisy": np.full((4, 3, 32, 32), np.nan, np.float32), "seeds": np.arange(4)}
     bad = type(rank)(**{**rank.__dict__, "feed": lambda _: iter(lambda: poisoned, None)})
-    with pytest.raises(RunError, match=r"not finite for 3 steps in a row, last at step 3; lower optimizer\.lr"):
+    with pytest.raises(
+        RunError, match=r"not finite for 3 steps in a row, last at step 3, after 2 rollback\(s\); lower optimizer\.lr"
+    ):
         run_loop(config, tmp_path, {}, bad)
 
 
@@ -176,22 +179,6 @@ def test_checkpoints_round_trip_every_tensor_and_keep_the_latest(photo_folder: P
     mine, theirs = state.optimizer.state_dict()["state"], other.optimizer.state_dict()["state"]
     assert mine.keys() == theirs.keys()
     assert all(torch.equal(mine[i][k], theirs[i][k]) for i in mine for k in mine[i])
-
-
-def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one_whole(
-    photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    state, folder = new_state(config_for(photo_folder)), tmp_path / "checkpoints"
-    save_checkpoint(folder, state, keep=2)
-    state.step = 1
-
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("safetensors.torch.save_file", full)
-    with pytest.raises(RunError, match="No space left on device"):
-        save_checkpoint(folder, state, keep=2)
-    assert sorted(path.name for path in folder.iterdir()) == ["step_000000000"]
 
 
 def test_a_damaged_checkpoint_is_one_line_with_the_way_out(photo_folder: Path, tmp_path: Path) -> None:

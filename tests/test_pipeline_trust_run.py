@@ -22,9 +22,10 @@ from pipeline.data.source import BatchSource
 from pipeline.schema import TrainConfig
 from pipeline.training.checkpoint import list_checkpoints, load_latest, save_checkpoint
 from pipeline.training.follow import metrics_of
-from pipeline.training.history import Tail, read_history
+from pipeline.training.history import Log, Tail, read_history
 from pipeline.training.intake import read_source
-from pipeline.training.loop import local_rank, new_state, run_loop, step_settings
+from pipeline.training.loop import new_state, run_loop, step_settings
+from pipeline.training.rank import local_rank
 from pipeline.training.step import train_step
 from pipeline.training.trust import Watch
 
@@ -169,7 +170,7 @@ def interrupted(config: TrainConfig, out: Path, stop: int) -> None:
     """Train to a step as `run_loop` does and leave a checkpoint, as if killed there."""
     spec = read_source(config, lambda *_: None)[0]
     rank = local_rank(spec, config.training.batch)
-    state, watch = new_state(config), Watch(config, out, {}, rank)
+    state, watch = new_state(config), Watch(config, out, {}, rank, Log(out))
     for step in range(stop):
         arrays = BatchSource(spec).batch(step, range(config.training.batch))
         batch = {name: torch.from_numpy(value) for name, value in arrays.items()}
@@ -201,7 +202,7 @@ def test_a_checkpoint_brings_back_the_watch(photo_folder: Path, tmp_path: Path) 
     interrupted(config, tmp_path, 8)
     assert len(list_checkpoints(tmp_path / "checkpoints")) == 1
     spec = read_source(config, lambda *_: None)[0]
-    state, watch = new_state(config), Watch(config, tmp_path, {}, local_rank(spec, 4))
+    state, watch = new_state(config), Watch(config, tmp_path, {}, local_rank(spec, 4), Log(tmp_path))
     load_latest(tmp_path / "checkpoints", state, watch)
     assert watch.best is not None
     assert watch.best.step in (4, 8)

@@ -6,8 +6,9 @@ number of synthesizers or workers, nor the order of calls, nor a death and a rep
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,6 +61,9 @@ class SourceSpec:
     distillation: Distillation | None = None
     """Where the files are the outputs of a teacher (`pipeline.data.target_source`); None for all others."""
 
+    defer_noise: bool = False
+    """Whether batches carry the seeds of the noise of ``recipe`` in its place, for the trainer to make it."""
+
     raw: RawData | None = None
     """Where the files are raw files whose mosaics are trained on, in cells for pixels; None for pictures."""
 
@@ -72,6 +76,9 @@ class BatchSource:
     quarantined: dict[str, str] = field(default_factory=dict)
     """Files that could not be decoded, with the reason; another file is drawn in their place."""
 
+    decoding: Callable[[str], contextlib.AbstractContextManager[object]] = contextlib.nullcontext
+    """Entered with the path of a file while it is decoded: what is left open when the process dies was fatal."""
+
     _cache: OrderedDict[str, np.ndarray | Mosaic] = field(default_factory=OrderedDict)
     _cached_bytes: int = 0
 
@@ -80,9 +87,10 @@ class BatchSource:
 
         Returns:
             `noisy` (B, C, crop, crop) float32 in [0, 1]; `seeds` (B,) int64, one per sample, from which masks are
-            drawn; and, when there is a noise recipe, `clean` of the same shape as `noisy`. `MEASURE_BATCH` has the
-            squares `spec.measured` as `noisy`, and `images` (B,) int64, which tells those of different files apart;
-            positions beyond them are left out.
+            drawn; and, when there is a noise recipe, `clean` of the same shape as `noisy`. With `spec.defer_noise`
+            `clean` is the image before the camera, and `noise_seeds` (B,) int64 stand for `noisy`. `MEASURE_BATCH`
+            has the squares `spec.measured` as `noisy`, and `images` (B,) int64, which tells those of different files
+            apart; positions beyond them are left out.
 
         Raises:
             RunError: no file could be decoded.
@@ -91,11 +99,13 @@ class BatchSource:
 
         if index == MEASURE_BATCH:
             return self._measure_batch(positions)
+        seeds = np.array([fold(self.spec.seed, index, position) for position in positions], dtype=np.int64)
+        if self.spec.defer_noise:
+            cut = [self._cut(index, position) for position in positions]
+            clean, noise = np.stack([image for image, _ in cut]), np.array([seed for _, seed in cut], np.int64)
+            return {"clean": clean, "noise_seeds": noise, "seeds": seeds}
         samples = [self._sample(index, position) for position in positions]
-        batch = {
-            "noisy": np.stack([noisy for noisy, _ in samples]),
-            "seeds": np.array([fold(self.spec.seed, index, position) for position in positions], dtype=np.int64),
-        }
+        batch = {"noisy": np.stack([noisy for noisy, _ in samples]), "seeds": seeds}
         if samples[0][1] is not None:
             batch["clean"] = np.stack([clean for _, clean in samples if clean is not None])
         return batch
@@ -111,7 +121,7 @@ class BatchSource:
         noisy = []
         for position, square in chosen:
             random = np.random.default_rng([self.spec.seed, MEASURE_BATCH, position])
-            noisy.append(self._finish(self._square(square), random)[0])
+            noisy.append(self._corrupted(*self._finish(self._square(square), random))[0])
         return {
             "noisy": np.stack(noisy),
             "seeds": np.array([fold(self.spec.seed, MEASURE_BATCH, position) for position, _ in chosen], np.int64),
@@ -119,6 +129,10 @@ class BatchSource:
         }
 
     def _sample(self, index: int, position: int) -> tuple[np.ndarray, np.ndarray | None]:
+        return self._corrupted(*self._cut(index, position))
+
+    def _cut(self, index: int, position: int) -> tuple[np.ndarray, int]:
+        """Cut one sample, turned and mirrored: (C, H, W), and the seed of its noise."""
         random = np.random.default_rng([self.spec.seed, index, position])
         crop = self._crop(random)
         crop = np.rot90(crop, k=int(random.integers(4)))
@@ -126,10 +140,13 @@ class BatchSource:
             crop = crop[:, ::-1]
         return self._finish(crop, random)
 
-    def _finish(self, crop: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None]:
-        """Turn (H, W, C) into (C, H, W), with noise if there is a recipe: noisy, and clean or None."""
+    def _finish(self, crop: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, int]:
+        """Turn (H, W, C) into (C, H, W), and draw the seed of its noise."""
         image = np.ascontiguousarray(crop.transpose(2, 0, 1), dtype=np.float32)
-        noise_seed = int(random.integers(2**63 - 1))
+        return image, int(random.integers(2**63 - 1))
+
+    def _corrupted(self, image: np.ndarray, noise_seed: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Put noise on the image if there is a recipe: noisy, and clean or None."""
         if self.spec.recipe is None:
             return image, None
         import torch
@@ -163,7 +180,8 @@ class BatchSource:
                 if not any(area.touches(top, left, side) for area in held_out):
                     break
             return path, top, left
-        raise RunError(f"data.path: none of its {len(self.spec.files)} images could be decoded")
+        first = next(iter(self.quarantined.values()), "")
+        raise RunError(f"data.path: none of its {len(self.spec.files)} images could be decoded; first: {first}")
 
     def _measured(self) -> list[Area]:
         """Return the squares to measure whose files can be decoded."""
@@ -188,7 +206,8 @@ class BatchSource:
         if path in self._cache:
             self._cache.move_to_end(path)
             return self._cache[path]
-        pixels = self._decoded(path)
+        with self.decoding(path):
+            pixels = self._decoded(path)
         self._cache[path] = pixels
         self._cached_bytes += pixels.nbytes
         while self._cached_bytes > self.spec.cache_bytes and len(self._cache) > 1:

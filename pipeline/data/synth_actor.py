@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,17 +17,21 @@ if TYPE_CHECKING:
 class Synthesizer:
     """Wraps a `BatchSource` in a process of its own, on one thread: more would fight with the trainers."""
 
-    def __init__(self, spec: SourceSpec) -> None:
+    def __init__(self, spec: SourceSpec, name: str = "alone") -> None:
         import torch
 
         from pipeline.cluster import check_packages
         from pipeline.data.allocator import keep_freed_memory
+        from pipeline.data.last_words import LastWords
         from pipeline.data.source import batch_source
 
         check_packages()
         keep_freed_memory()
         torch.set_num_threads(1)
         self._source = batch_source(spec)
+        words = LastWords(Path(tempfile.gettempdir()) / f"unveil-{name}.json")
+        self._source.quarantined.update(words.read())
+        self._source.decoding = words.decoding
         self._reported = 0
 
     def make(self, index: int, positions: Sequence[int]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -39,13 +45,33 @@ class Synthesizer:
         return batch, {"seconds": time.perf_counter() - start, "quarantined": bad}
 
     def pid(self) -> int:
-        """Return the process id, which fault tests kill."""
+        """Return the process id; answered at once, even while a batch is being made, by whatever is not frozen."""
         return os.getpid()
 
+    def node(self) -> str:
+        """Return the id of the node this actor is on."""
+        import ray
 
-def start_synthesizers(spec: SourceSpec, count: int, *, cpus: float) -> list[Any]:
-    """Start `count` actors that are restarted, and their calls retried, without limit."""
+        return str(ray.get_runtime_context().get_node_id())
+
+
+def start_synthesizers(
+    spec: SourceSpec, count: int, *, cpus: float, kind: type[Synthesizer] = Synthesizer
+) -> list[Any]:
+    """Start `count` actors, spread over the nodes, that are restarted, and their calls retried, without limit."""
+    import secrets
+
     import ray
 
-    actor = ray.remote(max_restarts=-1, max_task_retries=-1, num_cpus=cpus)(Synthesizer)
-    return [actor.remote(spec) for _ in range(count)]
+    # Answers to `pid` and `node` come from a thread of their own.
+    for method in (kind.pid, kind.node):
+        ray.method(concurrency_group="health")(method)
+    actor = ray.remote(
+        max_restarts=-1,
+        max_task_retries=-1,
+        num_cpus=cpus,
+        scheduling_strategy="SPREAD",
+        concurrency_groups={"health": 1},
+    )(kind)
+    run = secrets.token_hex(4)
+    return [actor.remote(spec, f"{run}-{number}") for number in range(count)]

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from pipeline.training.trust import Watch
 
 _PREFIX = "step_"
+_COUNTS = {"step": 0, "bad_steps": 0, "rollbacks": 0, "loss_sum": 0.0, "loss_steps": 0, "seconds": 0.0}
+"""Numbers of the state, and what they are in checkpoints of earlier versions, which know fewer."""
 
 
 def save_checkpoint(folder: Path, state: TrainState, keep: int, watch: Watch | None = None) -> Path:
@@ -27,6 +29,7 @@ def save_checkpoint(folder: Path, state: TrainState, keep: int, watch: Watch | N
     Raises:
         RunError: there is too little free space, or the disk refuses.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -49,9 +52,10 @@ def save_checkpoint(folder: Path, state: TrainState, keep: int, watch: Watch | N
             sync(path)
         temporary.rename(final)
         sync(folder)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise RunError(f"{final}: could not write the checkpoint ({error.strerror}); the last one is intact") from error
+        reason = getattr(error, "strerror", None) or str(error)
+        raise RunError(f"{final}: could not write the checkpoint ({reason}); the last one is intact") from error
     for old in list_checkpoints(folder)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return final
@@ -68,13 +72,22 @@ def load_latest(folder: Path, state: TrainState, watch: Watch | None = None) -> 
     Raises:
         RunError: the checkpoint does not fit the network of this run, or is damaged.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     checkpoints = list_checkpoints(folder)
     if not checkpoints:
         return False
-    path = checkpoints[-1]
+    load_checkpoint(checkpoints[-1], state, watch)
+    return True
+
+
+def load_checkpoint(path: Path, state: TrainState, watch: Watch | None = None) -> None:
+    """Put one checkpoint into `state` and `watch`.
+
+    Raises:
+        RunError: the checkpoint does not fit the network of this run, or is damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     try:
         tensors = load_file(path / "state.safetensors")
         facts = json.loads((path / "state.json").read_text("utf-8"))
@@ -84,7 +97,11 @@ def load_latest(folder: Path, state: TrainState, watch: Watch | None = None) -> 
     except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise RunError(f"{path}: cannot be resumed from ({reason}); delete it to go back to the one before") from error
-    return True
+
+
+def set_aside(path: Path) -> None:
+    """Rename a damaged checkpoint, so that it is neither found again nor lost."""
+    path.rename(path.with_name(f"damaged_{path.name}"))
 
 
 def _to_parts(state: TrainState, watch: Watch | None) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -92,7 +109,7 @@ def _to_parts(state: TrainState, watch: Watch | None) -> tuple[dict[str, Any], d
     tensors |= {f"average/{k}": v for k, v in state.average.state_dict().items()}
     for index, slots in state.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{name}": value for name, value in slots.items()}
-    facts: dict[str, Any] = {"step": state.step, "bad_steps": state.bad_steps, "seconds": state.seconds}
+    facts: dict[str, Any] = {name: getattr(state, name) for name in _COUNTS}
     if watch is not None:
         best, facts["watch"] = watch.parts()
         tensors |= {f"best/{name}": value for name, value in best.items()}
@@ -112,7 +129,8 @@ def _from_parts(state: TrainState, tensors: dict[str, Any], facts: dict[str, Any
         slots.setdefault(int(index), {})[name] = value
     groups = state.optimizer.state_dict()["param_groups"]
     state.optimizer.load_state_dict({"state": slots, "param_groups": groups})
-    state.step, state.bad_steps, state.seconds = facts["step"], facts["bad_steps"], facts["seconds"]
+    for name, unknown in _COUNTS.items():
+        setattr(state, name, facts["step"] if name == "step" else facts.get(name, unknown))
 
 
 def sync(path: Path) -> None:

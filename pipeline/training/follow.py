@@ -31,7 +31,25 @@ def open_tracker(config: TrainConfig, run_dir: Path, manifest: dict[str, Any]) -
     tracker.start(flatten(dump(config)), tags)
     tracker.artifact(run_dir / "config.json")
     tracker.artifact(run_dir / "manifest.json")
+    write_json(run_dir / "environment.json", environment())
+    tracker.artifact(run_dir / "environment.json")
     return tracker
+
+
+def environment() -> dict[str, Any]:
+    """Return what this process runs on: Python, platform, cores, and the version of every installed package."""
+    import os
+    import platform
+    from importlib.metadata import distributions
+
+    packages = {str(one.metadata["Name"]): one.version for one in distributions() if one.metadata["Name"]}
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "packages": dict(sorted(packages.items(), key=lambda item: item[0].lower())),
+    }
 
 
 def _git() -> dict[str, str]:
@@ -60,7 +78,7 @@ def following(run_dir: Path, tracker: Tracker, listen: Listener, *, stage: str =
     With a ``stage`` rows have its name as `stage`, and metrics and pictures are under it in MLflow.
     """
     tail = Tail(run_dir)
-    tail.new_rows()
+    _send_missing(tail.new_rows(), tracker, stage)
     done = threading.Event()
     pictures: set[Path] = set(_pictures(run_dir))
 
@@ -69,7 +87,7 @@ def following(run_dir: Path, tracker: Tracker, listen: Listener, *, stage: str =
         for row in rows:
             if row.get("event") == "quarantined":
                 listen("say", {"text": f"quarantined: {row['text']}"})
-            elif row.get("event") == "trust":
+            elif row.get("event") in ("trust", "note"):
                 listen("say", {"text": row["text"]})
             elif "event" not in row:
                 listen("row", {**row, "stage": stage})
@@ -91,6 +109,14 @@ def following(run_dir: Path, tracker: Tracker, listen: Listener, *, stage: str =
         done.set()
         thread.join()
         look()
+
+
+def _send_missing(rows: list[dict[str, Any]], tracker: Tracker, stage: str) -> None:
+    """Send rows of earlier sessions that never reached the server: it was away, or the driver died before."""
+    if not rows:
+        return
+    known = tracker.last_step(f"{stage}/loss" if stage else "loss")
+    tracker.rows([metrics_of(row, stage) for row in rows if known is None or row.get("step", -1) > known])
 
 
 def metrics_of(row: dict[str, Any], stage: str = "") -> dict[str, Any]:

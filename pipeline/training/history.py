@@ -5,17 +5,54 @@ After a crash a few steps are repeated and logged again. They are equal, so read
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
+import os
+import time
 from pathlib import Path
 from typing import Any
 
 LOG_NAME = "log.jsonl"
 
 
+class Log:
+    """Appends rows. Those that a full disk refuses wait in memory and are written with the next one that it takes."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self._path = run_dir / LOG_NAME
+        self._waiting: list[bytes] = []
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Append one row; a line is written whole or, at a crash, cut, and cut lines are passed over by readers."""
+        self._waiting.append(json.dumps(row).encode() + b"\n")
+        with contextlib.suppress(OSError):
+            self._write()
+
+    def note(self, text: str) -> None:
+        """Append a line for people, which the driver shows."""
+        self.append({"event": "note", "text": text, "time": time.time()})
+
+    def _write(self) -> None:
+        with self._path.open("a+b", buffering=0) as file:
+            size = file.seek(0, os.SEEK_END)
+            data = b"".join(self._waiting)
+            if size:
+                file.seek(size - 1)
+                # A crash has cut the last line: the next one must not continue it.
+                data = data if file.read(1) == b"\n" else b"\n" + data
+            try:
+                if (file.write(data) or 0) < len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                file.truncate(size)
+                raise
+        self._waiting.clear()
+
+
 def append_row(run_dir: Path, row: dict[str, Any]) -> None:
-    """Append one row; a line is written whole or, at a crash, cut, and cut lines are passed over by readers."""
-    with (run_dir / LOG_NAME).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
+    """Append one row to the log of a run folder."""
+    Log(run_dir).append(row)
 
 
 class Tail:

@@ -71,6 +71,7 @@ def read_source(config: TrainConfig, listen: Listener) -> tuple[SourceSpec, dict
         cache_bytes=config.data.cache_mb << 20,
         max_pixels=config.data.max_pixels,
         distillation=config.method if isinstance(config.method, Distillation) else None,
+        defer_noise=config.feed.device == "trainer",
         held_out=apart.corners,
         measured=apart.crops,
     )

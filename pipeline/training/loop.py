@@ -2,51 +2,36 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from safetensors import SafetensorError
 
-from models import build, denoise, save
-from pipeline.data.raw_source import as_pictures
-from pipeline.data.source import PICTURE_BATCH, SourceSpec, batch_source, local_feed
+from models import build, save
 from pipeline.errors import RunError
-from pipeline.training.checkpoint import list_checkpoints, load_latest, save_checkpoint
-from pipeline.training.history import append_row
+from pipeline.training.batches import to_device
+from pipeline.training.checkpoint import list_checkpoints
+from pipeline.training.history import Log
+from pipeline.training.rank import Rank, agree, gather, positions
+from pipeline.training.saver import Saver
 from pipeline.training.schedule import run_progress
 from pipeline.training.step import StepResult, StepSettings, TrainState, train_step
+from pipeline.training.timing import Stopwatch, Timing, distributed, timing_row
 from pipeline.training.trust import Watch
+from pipeline.training.writer import Writer
 
 if TYPE_CHECKING:
     from pipeline.schema import TrainConfig
 
-_PICTURE_CROPS = 4
+_PREEMPTION_SECONDS = 5.0
+"""Seconds between two questions whether a node is about to be taken away."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rank:
-    """This worker's place among the others, and its batches."""
-
-    index: int
-    world: int
-    device: torch.device
-    feed: Callable[[int], Iterator[Mapping[str, np.ndarray]]]
-    """Returns the batches from the given step on."""
-
-    ask: Callable[[int, range], Mapping[str, np.ndarray]]
-    """Fetches one batch out of turn."""
-
-
-def positions(batch: int, index: int, world: int) -> range:
-    """Return the samples of the global batch that are rank `index`'s share."""
-    share = batch // world
-    return range(index * share, (index + 1) * share)
+class HopelessError(RunError):
+    """Every rank meets it at the same step, and a restart would meet it again."""
 
 
 def new_state(config: TrainConfig, device: torch.device | str = "cpu") -> TrainState:
@@ -64,121 +49,175 @@ def step_settings(config: TrainConfig) -> StepSettings:
     return StepSettings(**config.optimizer.model_dump())
 
 
-def run_loop(config: TrainConfig, run_dir: Path, card: dict[str, Any], rank: Rank) -> None:
+def run_loop(config: TrainConfig, run_dir: Path, card: dict[str, Any], rank: Rank) -> bool:
     """Train from the latest checkpoint of `run_dir` to the end and leave `run_dir/weights`.
 
+    Returns:
+        True at the end; False if the run was asked to stop, and has saved a checkpoint.
+
     Raises:
-        RunError: gradients stay non-finite for `training.max_bad_steps` steps, or a checkpoint cannot be written.
+        RunError: gradients stay non-finite after `training.max_rollbacks` rollbacks, or the last checkpoint cannot be
+            written.
     """
-    torch.backends.cudnn.benchmark = False
-    state = new_state(config, rank.device)
-    checkpoints = run_dir / "checkpoints"
-    watch = _watch(config, run_dir, card, rank)
-    load_latest(checkpoints, state, watch)
-    network = _distributed(state.network, rank)
-    settings = step_settings(config)
-    writer = _Writer(config, run_dir, rank) if rank.index == 0 else None
-    feed = rank.feed(state.step)
-    clock = _Clock(config, state.seconds)
-    consecutive_bad = 0
-    losses: list[float] = []
-    while (progress := _agree(1.0 if watch and watch.stop else clock.progress(state.step), rank)) < 1:
-        batch = {name: torch.from_numpy(np.array(value)).to(rank.device) for name, value in next(feed).items()}
-        result = train_step(state, batch, config.method, settings, progress, network=network)
-        state.seconds = clock.seconds()
-        consecutive_bad = consecutive_bad + 1 if result.skipped else 0
-        if consecutive_bad >= config.training.max_bad_steps:
-            raise RunError(
-                f"training: gradients were not finite for {consecutive_bad} steps in a row, last at step "
-                f"{state.step}; lower optimizer.lr, and continue with --resume from {_latest(checkpoints)}"
+    return _Loop(config, run_dir, card, rank).run()
+
+
+class _Loop:
+    """One rank's run: what it holds, and what happens between steps."""
+
+    def __init__(self, config: TrainConfig, run_dir: Path, card: dict[str, Any], rank: Rank) -> None:
+        torch.backends.cudnn.benchmark = False
+        self._config, self._run_dir, self._card, self._rank = config, run_dir, card, rank
+        self._log = Log(run_dir) if rank.index == 0 else None
+        self._state = new_state(config, rank.device)
+        self._watch = _watch(config, run_dir, card, rank, self._log)
+        self._saver = Saver(run_dir / "checkpoints", config.training, rank, self._log)
+        self._saver.restore(self._state, self._watch)
+        self._network, self._all_reduce = distributed(self._state.network, rank)
+        self._writer = Writer(config, run_dir, rank, self._log) if self._log else None
+        share = len(positions(config.training.batch, rank.index, rank.world))
+        self._weight = share * rank.world / config.training.batch
+        self._clock = _Clock(config, self._state.seconds)
+        self._start_feed()
+        self._bad = 0
+        self._saved_for_preemption = False
+
+    def run(self) -> bool:
+        state, settings = self._state, step_settings(self._config)
+        while True:
+            progress, stop, preempted = self._next_word()
+            if progress >= 1:
+                break
+            if stop:
+                self._save()
+                return False
+            if preempted and not self._saved_for_preemption:
+                self._saved_for_preemption = True
+                self._save(note="a node is about to be taken away: saved a checkpoint")
+            batch = to_device(next(self._feed), self._config, self._rank.device)
+            result = train_step(
+                state,
+                batch,
+                self._config.method,
+                settings,
+                progress,
+                network=self._network,
+                parts=self._config.training.accumulate,
+                weight=self._weight,
             )
-        losses.append(result.loss)
-        if state.step % config.training.log_every == 0:
-            _log(state, result, losses, feed, writer, rank)
+            state.seconds = self._clock.seconds()
+            self._after(result)
+        if state.loss_steps:
+            # What came after the last row: a run that the clock ends rarely ends on one.
+            self._row(result)
+        self._finish()
+        return True
+
+    def _next_word(self) -> tuple[float, bool, bool]:
+        """Agree on the progress, whether to stop, and whether a node is about to go."""
+        state, watch = self._state, self._watch
+        progress = 1.0 if watch and watch.stop else self._clock.progress(state.step)
+        leads = self._rank.index == 0
+        stop = leads and self._rank.stop()
+        ask = leads and self._clock.preemption_due()
+        progress, stop_word, ask_word = agree([progress, float(stop), float(ask)], self._rank)
+        return progress, stop_word > 0, ask_word > 0 and self._rank.preempted()
+
+    def _after(self, result: StepResult) -> None:
+        state, config, watch = self._state, self._config, self._watch
+        self._bad = self._bad + 1 if result.skipped else 0
+        if self._bad >= config.training.max_bad_steps:
+            self._go_back()
+            return
+        state.loss_sum += self._weight * result.loss
+        state.loss_steps += 1
+        at_row = state.step % config.training.log_every == 0
+        if at_row:
+            self._row(result)
         if watch and watch.due(state.step):
             watch.look(state)
-        if writer and clock.checkpoint_due():
-            save_checkpoint(checkpoints, state, config.training.keep_checkpoints, watch)
-        if writer:
-            writer.picture_if_due(state)
-    if losses:
-        # What came after the last row: a run that the clock ends rarely ends on one.
-        _log(state, result, losses, feed, writer, rank)
-    if writer:
-        save_checkpoint(checkpoints, state, config.training.keep_checkpoints, watch)
-        writer.picture(state)
-        verdict = watch.finish(state) if watch else None
-        trained = {"steps": state.step, "seconds": round(state.seconds, 1), "skipped_steps": state.bad_steps}
-        save(
-            run_dir / "weights",
-            verdict.network if verdict else state.average,
-            spec=config.network,
-            inference=config.inference,
-            card={**card, "training": trained, **(verdict.card if verdict else {})},
-        )
+        if self._writer and at_row and not self._bad:
+            # Between rows the sum of the losses is each rank's own; among bad steps there is nothing to go back to.
+            self._saver.save_if_due(state, watch)
+            self._writer.picture_if_due(state)
+
+    def _go_back(self) -> None:
+        """Go back to the latest checkpoint with half the learning rate, or give up."""
+        state, config = self._state, self._config
+        at, before = state.step, state.rollbacks
+        if before >= config.training.max_rollbacks:
+            raise HopelessError(
+                f"training: gradients were not finite for {self._bad} steps in a row, last at step {at}, after "
+                f"{before} rollback(s); lower optimizer.lr, and continue with --resume from {self._latest()}"
+            )
+        if not self._saver.restore(state, self._watch):
+            state.restart(new_state(config, self._rank.device))
+        state.rollbacks = before + 1
+        self._bad = 0
+        self._start_feed()
+        if self._log:
+            self._log.note(
+                f"gradients were not finite for {config.training.max_bad_steps} steps, last at step {at}: back to step "
+                f"{state.step}, learning rate times {0.5**state.rollbacks:g}"
+            )
+
+    def _start_feed(self) -> None:
+        self._feed = self._rank.feed(self._state.step)
+        self._stopwatch = Stopwatch(self._feed, self._all_reduce)
+        if self._writer:
+            self._writer.new_feed()
+
+    def _row(self, result: StepResult) -> None:
+        """Write a row with the mean loss over all workers and the steps since the last row, and start anew."""
+        state = self._state
+        own = self._stopwatch.lap(state.loss_steps)
+        everyone = gather([state.loss_sum / state.loss_steps, *astuple(own)], self._rank)
+        state.loss_sum, state.loss_steps = 0.0, 0
+        if self._writer:
+            timings = timing_row([Timing(*line[1:]) for line in everyone.tolist()], self._config.training.batch)
+            self._writer.row(state, result, float(everyone[:, 0].mean()), timings, self._feed)
+
+    def _save(self, note: str = "") -> None:
+        self._state.loss_sum = float(gather([self._state.loss_sum], self._rank).mean())
+        if self._log:
+            self._saver.save(self._state, self._watch)
+            if note:
+                self._log.note(note)
+
+    def _finish(self) -> None:
+        if not self._writer:
+            return
+        state, config = self._state, self._config
+        try:
+            self._saver.save(state, self._watch)
+            self._writer.picture(state)
+            verdict = self._watch.finish(state) if self._watch else None
+            trained = {"steps": state.step, "seconds": round(state.seconds, 1), "skipped_steps": state.bad_steps}
+            save(
+                self._run_dir / "weights",
+                verdict.network if verdict else state.average,
+                spec=config.network,
+                inference=config.inference,
+                card={**self._card, "training": trained, **(verdict.card if verdict else {})},
+            )
+        except RunError as error:
+            raise HopelessError(str(error)) from error
+        except (OSError, SafetensorError) as error:
+            raise HopelessError(
+                f"{self._run_dir / 'weights'}: could not be written ({error}); the last checkpoint is intact: continue "
+                "with --resume"
+            ) from error
+
+    def _latest(self) -> str:
+        found = list_checkpoints(self._run_dir / "checkpoints")
+        return found[-1].name if found else "the start"
 
 
-def _watch(config: TrainConfig, run_dir: Path, card: dict[str, Any], rank: Rank) -> Watch | None:
+def _watch(config: TrainConfig, run_dir: Path, card: dict[str, Any], rank: Rank, log: Log | None) -> Watch | None:
     """Return what measures a run without clean images: on rank 0, for one that sees none."""
-    if rank.index or config.method.kind != "asymmetric" or not config.trust.every:
+    if log is None or config.method.kind != "asymmetric" or not config.trust.every:
         return None
-    return Watch(config, run_dir, card, rank)
-
-
-def _log(
-    state: TrainState, result: StepResult, losses: list[float], feed: Any, writer: _Writer | None, rank: Rank
-) -> None:
-    """Write a row with the mean loss over all workers and the steps since the last row, and start anew."""
-    loss = _mean(sum(losses) / len(losses), rank)
-    losses.clear()
-    if writer:
-        writer.row(state, result, loss, feed)
-
-
-def local_rank(spec: SourceSpec, batch: int, device: str = "cpu") -> Rank:
-    """Return the only rank of a run in this process, which makes its batches itself."""
-    source = batch_source(spec)
-    return Rank(
-        index=0,
-        world=1,
-        device=torch.device(device),
-        feed=lambda start: local_feed(source, range(batch), start),
-        ask=source.batch,
-    )
-
-
-def train_worker(job: dict[str, Any]) -> None:
-    """Run the loop as one Ray Train worker; `job` comes from `launch.py`."""
-    import ray.train
-    import ray.train.torch
-
-    from pipeline.cluster import check_packages
-    from pipeline.config import check
-    from pipeline.data.allocator import keep_freed_memory
-    from pipeline.data.feed import Feed
-
-    check_packages()
-    keep_freed_memory()
-    torch.set_num_threads(job["threads"])
-    config = check(job["config"])
-    context = ray.train.get_context()
-    index, world = context.get_world_rank(), context.get_world_size()
-    share = positions(config.training.batch, index, world)
-    # Each worker starts at another synthesizer, so that their first orders do not queue at the same one.
-    first = index % len(job["synthesizers"])
-    synthesizers = job["synthesizers"][first:] + job["synthesizers"][:first]
-
-    def feed(start: int) -> Feed:
-        return Feed(synthesizers, share, start, config.cluster.queue_depth)
-
-    rank = Rank(
-        index=index,
-        world=world,
-        device=ray.train.torch.get_device(),
-        feed=feed,
-        ask=lambda batch, crops: feed(0).ask(batch, crops),
-    )
-    run_loop(config, Path(job["run_dir"]), job["card"], rank)
+    return Watch(config, run_dir, card, rank, log)
 
 
 class _Clock:
@@ -187,7 +226,7 @@ class _Clock:
     def __init__(self, config: TrainConfig, seconds_before: float) -> None:
         self._config = config.training
         self._start = time.monotonic() - seconds_before
-        self._checkpoint = time.monotonic()
+        self._asked = time.monotonic()
 
     def seconds(self) -> float:
         return time.monotonic() - self._start
@@ -195,102 +234,8 @@ class _Clock:
     def progress(self, step: int) -> float:
         return run_progress(step, self.seconds(), steps=self._config.steps, minutes=self._config.minutes)
 
-    def checkpoint_due(self) -> bool:
-        if time.monotonic() - self._checkpoint < self._config.checkpoint_seconds:
+    def preemption_due(self) -> bool:
+        if time.monotonic() - self._asked < _PREEMPTION_SECONDS:
             return False
-        self._checkpoint = time.monotonic()
+        self._asked = time.monotonic()
         return True
-
-
-class _Writer:
-    """Rows and pictures of rank 0."""
-
-    def __init__(self, config: TrainConfig, run_dir: Path, rank: Rank) -> None:
-        self._config = config
-        self._run_dir = run_dir
-        self._rank = rank
-        self._picture_time = time.monotonic()
-        self._picture_batch: Mapping[str, np.ndarray] | None = None
-        self._seen: tuple[float, float, float, int] = (time.monotonic(), 0.0, 0.0, -1)
-        self._quarantined = 0
-
-    def row(self, state: TrainState, result: StepResult, loss: float, feed: Any) -> None:
-        now, wait, synthesis = time.monotonic(), feed_time(feed, "wait"), feed_time(feed, "synthesis")
-        then, wait_before, synthesis_before, step_before = self._seen
-        elapsed = max(now - then, 1e-9)
-        steps = state.step - step_before if step_before >= 0 else self._config.training.log_every
-        append_row(
-            self._run_dir,
-            {
-                "step": state.step,
-                "loss": loss,
-                "lr": result.lr,
-                "grad_norm": result.grad_norm,
-                "images_per_second": steps * self._config.training.batch / elapsed,
-                "wait_share": (wait - wait_before) / elapsed,
-                "synthesis_seconds_per_batch": (synthesis - synthesis_before) / max(steps, 1),
-                "skipped_steps": state.bad_steps,
-                "seconds": state.seconds,
-                "time": time.time(),
-            },
-        )
-        self._seen = (now, wait, synthesis, state.step)
-        for line in getattr(feed, "quarantined", [])[self._quarantined :]:
-            self._quarantined += 1
-            append_row(self._run_dir, {"event": "quarantined", "text": line, "time": time.time()})
-
-    def picture_if_due(self, state: TrainState) -> None:
-        if time.monotonic() - self._picture_time >= self._config.training.picture_seconds:
-            self.picture(state)
-            self._picture_time = time.monotonic()
-
-    def picture(self, state: TrainState) -> None:
-        """Write noisy | denoised (| clean) of the same crops, one row each."""
-        from pipeline.data.images import Image, from_float, write_image
-
-        if self._picture_batch is None:
-            self._picture_batch = self._rank.ask(PICTURE_BATCH, range(_PICTURE_CROPS))
-        given = {name: torch.from_numpy(np.array(v)).to(self._rank.device) for name, v in self._picture_batch.items()}
-        output = denoise(state.average, given["noisy"], self._config.inference, noise=given.get("noise")).cpu().numpy()
-        columns = [self._picture_batch["noisy"], output]
-        columns += [self._picture_batch["clean"]] if "clean" in self._picture_batch else []
-        columns = as_pictures(columns) if self._config.data.domain == "raw" else columns
-        grid = np.concatenate([np.concatenate(list(c.transpose(0, 2, 3, 1)), axis=0) for c in columns], axis=1)
-        path = self._run_dir / "pictures" / f"step_{state.step:09d}.png"
-        path.parent.mkdir(exist_ok=True)
-        write_image(path, Image(pixels=from_float(grid, np.uint8)))
-
-
-def feed_time(feed: Any, what: str) -> float:
-    """Return the seconds a feed has spent on `wait` or `synthesis`; a local feed does not count them."""
-    return float(getattr(feed, f"{what}_seconds", 0.0))
-
-
-def _distributed(network: nn.Module, rank: Rank) -> nn.Module:
-    if rank.world == 1:
-        return network
-    devices = [rank.device] if rank.device.type == "cuda" else None
-    return nn.parallel.DistributedDataParallel(network, device_ids=devices)
-
-
-def _agree(value: float, rank: Rank) -> float:
-    """Return rank 0's value on every rank: clocks differ, and all must stop and save at the same step."""
-    if rank.world == 1:
-        return value
-    shared = torch.tensor([value], dtype=torch.float64, device=rank.device)
-    torch.distributed.broadcast(shared, src=0)
-    return float(shared)
-
-
-def _mean(value: float, rank: Rank) -> float:
-    if rank.world == 1:
-        return value
-    shared: Tensor = torch.tensor([value], dtype=torch.float64, device=rank.device)
-    torch.distributed.all_reduce(shared)
-    return float(shared) / rank.world
-
-
-def _latest(checkpoints: Path) -> str:
-    with contextlib.suppress(IndexError):
-        return list_checkpoints(checkpoints)[-1].name
-    return "the start"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ _LOCK = ".lock"
 _MAY_CHANGE = (
     "training.",
     "cluster.",
+    "feed.",
     "tracking.",
     "inference.",
     "data.cache_mb",
@@ -100,8 +102,10 @@ def gate_text(gate: dict[str, Any]) -> str:
 
 
 @contextlib.contextmanager
-def locked(run_dir: Path) -> Iterator[None]:
+def locked(run_dir: Path) -> Iterator[str]:
     """Create and hold the folder for this process; the lock of a process that is gone is taken over.
+
+    Yields a token by which workers tell whether the folder is still their driver's (`owns`).
 
     A folder that is still empty at the end, because the run was refused, is removed again.
 
@@ -122,14 +126,22 @@ def locked(run_dir: Path) -> Iterator[None]:
                     f"{str(lock)!r} if it is gone"
                 ) from None
             lock.unlink(missing_ok=True)
+    token = secrets.token_hex(8)
     with os.fdopen(handle, "w") as file:
-        json.dump({"pid": os.getpid(), "host": socket.gethostname()}, file)
+        json.dump({"pid": os.getpid(), "host": socket.gethostname(), "token": token}, file)
     try:
-        yield
+        yield token
     finally:
         lock.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             run_dir.rmdir()
+
+
+def owns(run_dir: Path, token: str) -> bool:
+    """Return whether nobody else has taken the folder over: a killed driver's workers may outlive it by seconds."""
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        return bool(json.loads((run_dir / _LOCK).read_text("utf-8"))["token"] == token)
+    return True
 
 
 def _holder(lock: Path) -> dict[str, Any] | None:

@@ -11,13 +11,14 @@ is not repeated, so a run that was killed in any of them goes on there.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.training.fit import Fit
 from pipeline.training.follow import following
 from pipeline.training.intake import Listener, read_source
+from pipeline.training.stopping import Stopping
 from pipeline.training.targets import Part, areas_in, make_targets, plan_targets
 
 if TYPE_CHECKING:
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     from pipeline.tracking import Tracker
 
 TEACHER, TARGETS = "teacher", "targets"
-
-Fit = Callable[["TrainConfig", Path, "SourceSpec", dict[str, Any]], None]
-"""Trains into a folder that exists and leaves weights there."""
 
 
 def train_in_stages(
@@ -40,8 +38,12 @@ def train_in_stages(
     fit: Fit,
     tracker: Tracker,
     listen: Listener,
+    stopping: Stopping,
 ) -> None:
-    """Train teacher and student as `config` says; leaves the student's weights in `run_dir`."""
+    """Train teacher and student as `config` says; leaves the student's weights in `run_dir`.
+
+    `stopping` is asked between targets.
+    """
     from models import replace_card
 
     assert config.student is not None
@@ -51,7 +53,7 @@ def train_in_stages(
         listen("say", {"text": f"stage 1 of 3: a teacher learns from the noisy images, in {teacher}"})
         with following(teacher, tracker, listen, stage=TEACHER):
             fit(config, teacher, source, card)
-    parts = _make_targets(config, run_dir, source, listen)
+    parts = _make_targets(config, run_dir, source, listen, stopping)
     student = _of_student(config, run_dir)
     from_targets, _ = read_source(student, listen)
     # What shows whether noise was learnt by heart is kept from the student as it was from its teacher.
@@ -99,7 +101,9 @@ def dump_part(spec: Any) -> dict[str, Any]:
     return values
 
 
-def _make_targets(config: TrainConfig, run_dir: Path, source: SourceSpec, listen: Listener) -> list[Part]:
+def _make_targets(
+    config: TrainConfig, run_dir: Path, source: SourceSpec, listen: Listener, stopping: Stopping
+) -> list[Part]:
     from pipeline.data.images import read_size
     from pipeline.inference.denoiser import NetworkDenoiser
 
@@ -119,6 +123,7 @@ def _make_targets(config: TrainConfig, run_dir: Path, source: SourceSpec, listen
     denoiser = NetworkDenoiser(run_dir / TEACHER / "weights")
 
     def tell(done: int, total: int, seconds_left: float) -> None:
+        stopping.check()
         listen("progress", {"task": "targets", "done": done, "total": total, "seconds_left": seconds_left})
 
     return make_targets(parts, denoiser, config.student, max_pixels=config.data.max_pixels, on_progress=tell)

@@ -6,7 +6,9 @@ a step is a pure function of (state, batch).
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -49,8 +51,25 @@ class TrainState:
         self.bad_steps = 0
         """Steps skipped so far because a gradient was not finite."""
 
+        self.rollbacks = 0
+        """How often the run has gone back to a checkpoint because its gradients stayed non-finite; each time halves the
+        learning rate."""
+
+        self.loss_sum = 0.0
+        """Losses since the last row of the log, over `loss_steps` steps, so that a row says the same after a resume."""
+
+        self.loss_steps = 0
+
         self.seconds = 0.0
         """Training time so far, over all sessions."""
+
+    def restart(self, fresh: TrainState) -> None:
+        """Take over the weights and the optimiser of a new run, at step 0."""
+        self.network.load_state_dict(fresh.network.state_dict())
+        self.average.load_state_dict(fresh.average.state_dict())
+        self.optimizer.load_state_dict(fresh.optimizer.state_dict())
+        self.step = self.loss_steps = 0
+        self.loss_sum = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +100,8 @@ def train_step(
     progress: float,
     *,
     network: nn.Module | None = None,
+    parts: int = 1,
+    weight: float = 1.0,
 ) -> StepResult:
     """Take one AdamW step on `batch` and update the average; skip the step if a gradient is not finite.
 
@@ -92,17 +113,17 @@ def train_step(
         settings: optimiser settings.
         progress: fraction of the run that is over, for the schedule.
         network: what to call instead of `state.network`: its distributed wrapper, when there is one.
+        parts: the batch is computed in so many parts, one after the other; the step is that of the whole.
+        weight: factor on the loss whose gradient is taken, for shares of a global batch of unequal size.
     """
     rate = learning_rate(
         settings.lr, progress, state.step, schedule=settings.schedule, warmup_steps=settings.warmup_steps
     )
+    rate *= 0.5**state.rollbacks
     for group in state.optimizer.param_groups:
         group["lr"] = rate
     state.optimizer.zero_grad(set_to_none=True)
-    short = settings.precision == "bfloat16"
-    with torch.autocast(batch["noisy"].device.type, torch.bfloat16, enabled=short):
-        loss = batch_loss(method, network or state.network, batch)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss = _backward(batch, method, network or state.network, settings, parts, weight)
     # The norm of the gradients after all-reduce: the same number on every rank, so all skip or none does.
     norm = float(nn.utils.clip_grad_norm_(state.network.parameters(), settings.clip_norm))
     finite = math.isfinite(norm)
@@ -112,7 +133,33 @@ def train_step(
     else:
         state.bad_steps += 1
     state.step += 1
-    return StepResult(loss=float(loss.detach()), grad_norm=norm, lr=rate, skipped=not finite)
+    return StepResult(loss=loss, grad_norm=norm, lr=rate, skipped=not finite)
+
+
+def _backward(
+    batch: Mapping[str, Tensor],
+    method: Method,
+    network: nn.Module,
+    settings: StepSettings,
+    parts: int,
+    weight: float,
+) -> float:
+    """Add up the gradients of the batch's parts; only the last one starts the all-reduce. Returns the mean loss."""
+    size = len(batch["noisy"])
+    ends = [size * part // parts for part in range(parts + 1)]
+    slices = [slice(start, end) for start, end in itertools.pairwise(ends) if start < end]
+    short = settings.precision == "bfloat16"
+    total = 0.0
+    for part in slices:
+        share = {name: values[part] for name, values in batch.items()}
+        wrapped = isinstance(network, nn.parallel.DistributedDataParallel) and part is not slices[-1]
+        with network.no_sync() if wrapped else contextlib.nullcontext():  # type: ignore[operator]
+            with torch.autocast(batch["noisy"].device.type, torch.bfloat16, enabled=short):
+                loss = batch_loss(method, network, share)
+            fraction = (part.stop - part.start) / size
+            (loss * (weight * fraction)).backward()  # type: ignore[no-untyped-call]
+        total += fraction * float(loss.detach())
+    return total
 
 
 @torch.no_grad()

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from models import AsymmetricMasks, InferenceSpec, Network, save
@@ -24,12 +25,12 @@ from pipeline.data.held_out import MEASURE_BATCH
 from pipeline.evaluation.trust import beside_nlm, denoise_with, measure_trust
 from pipeline.evaluation.trust_gate import gate_as_json, summary
 from pipeline.evaluation.trust_measures import HeldOutLosses, TrustMeasures, measures_as_json
-from pipeline.training.history import append_row
+from pipeline.training.history import Log
 from pipeline.training.step import TrainState, batch_loss
 
 if TYPE_CHECKING:
     from pipeline.schema import TrainConfig
-    from pipeline.training.loop import Rank
+    from pipeline.training.rank import Rank
 
 BEST = "best"
 _DRAWS = 2
@@ -62,13 +63,14 @@ class Verdict:
 class Watch:
     """Measures, remembers the best weights, and says when to stop."""
 
-    def __init__(self, config: TrainConfig, run_dir: Path, card: Mapping[str, Any], rank: Rank) -> None:
+    def __init__(self, config: TrainConfig, run_dir: Path, card: Mapping[str, Any], rank: Rank, log: Log) -> None:
         assert isinstance(config.method, AsymmetricMasks)
         self._config = config
         self._method = config.method
         self._run_dir = run_dir
         self._card = card
         self._rank = rank
+        self._log = log
         self._crops: dict[str, Tensor] = {}
         self._images = np.zeros(0, np.int64)
         self._fill: Losses | None = None
@@ -96,11 +98,15 @@ class Watch:
         if better:
             weights = {name: value.detach().cpu().clone() for name, value in state.average.state_dict().items()}
             self.best = Best(state.step, own, weights)
-            self._save_best(state)
+            try:
+                self._save_best(state)
+            except (OSError, SafetensorError) as error:
+                # They are in every checkpoint as well; the folder is for whoever wants to use them early.
+                self._log.note(f"{self._run_dir / BEST}: could not be written ({error}); training goes on")
         measures = self._measure(state, state.average, own, _quick(self._config.inference))
         text = f"step {state.step}: {summary(measures)}{', best so far' if better else ''}"
         row = {"event": "trust", "step": state.step, "time": time.time(), "text": text}
-        append_row(self._run_dir, row | flat_numbers(measures_as_json(measures)))
+        self._log.append(row | flat_numbers(measures_as_json(measures)))
 
     def finish(self, state: TrainState) -> Verdict:
         """Choose the weights to keep and judge them."""
@@ -112,11 +118,11 @@ class Watch:
             network, step, own = copy.deepcopy(network), best.step, best.losses
             network.load_state_dict(best.weights)
             text = f"step {step} had the best held-out loss; its weights are kept"
-            append_row(self._run_dir, {"event": "trust", "step": state.step, "time": time.time(), "text": text})
+            self._log.append({"event": "trust", "step": state.step, "time": time.time(), "text": text})
         measures = self._measure(state, network, own, self._config.inference)
         card = gate_as_json(beside_nlm(measures, self._read()["noisy"], self._images))
         row = {"event": "gate", "step": state.step, "time": time.time(), **card, "trust_passed": int(card["passed"])}
-        append_row(self._run_dir, row)
+        self._log.append(row)
         return Verdict(network, {"gate": card, "weights_of_step": step})
 
     def parts(self) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -104,7 +104,9 @@ def run(folder: Path, name: str, every: int, variant: str, options: argparse.Nam
     from pipeline.config import load_config
     from pipeline.data.images import read_size
     from pipeline.data.source import SourceSpec
-    from pipeline.training.loop import local_rank, new_state, step_settings
+    from pipeline.training.history import Log
+    from pipeline.training.loop import new_state, step_settings
+    from pipeline.training.rank import local_rank
     from pipeline.training.schedule import run_progress
     from pipeline.training.step import train_step
     from pipeline.training.trust import Watch
@@ -138,7 +140,7 @@ def run(folder: Path, name: str, every: int, variant: str, options: argparse.Nam
 
     def look(kind: str, stride: int) -> None:
         inference = replace(config.inference, pd_stride=stride)
-        watch = Watch(config.model_copy(update={"inference": inference}), out, {}, rank)
+        watch = Watch(config.model_copy(update={"inference": inference}), out, {}, rank, Log(out))
         watch.look(state)
         row = json.loads((out / "log.jsonl").read_text().splitlines()[-1])
         score = psnr(denoise(state.average, noisy, inference), clean)

@@ -119,7 +119,8 @@ def test_two_workers_follow_the_loss_curve_of_one(world: dict[str, Any], tmp_pat
     """Same global batches, shared out; sums are taken in another order, so equal to rounding and not to the bit."""
     from pipeline.training.history import read_history
     from pipeline.training.intake import read_source
-    from pipeline.training.loop import local_rank, run_loop
+    from pipeline.training.loop import run_loop
+    from pipeline.training.rank import local_rank
     from pipeline.training.rundir import read_config
 
     config = read_config(world["base"] / "run")
