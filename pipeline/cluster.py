@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
 PACKAGES = ("raw", "noise", "models", "pipeline", "tuning")
 
-_EXCLUDES = ["/runs/", "/out/", "/data/", "/.demo/", "/docs/", "/tests/", ".git", ".venv", "*.safetensors"]
-"""Never uploaded to workers: a job's upload may not exceed 100 MiB, and none of it is imported."""
-
 
 def check_packages() -> Path:
     """Return the one folder that all five packages come from.
@@ -43,16 +40,22 @@ def check_packages() -> Path:
     return next(iter(homes))
 
 
+def _submitted() -> bool:
+    """Return whether this process is the entrypoint of a submitted Ray job."""
+    return bool(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"))
+
+
 def runtime_env() -> dict[str, Any]:
     """Return Ray's runtime environment: always a `working_dir`, so that Ray never adds the driver's folder.
 
     A checkout is uploaded; an installed program needs an empty folder only; a submitted job has its own already.
     """
-    if os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"):
+    if _submitted():
         return {}
     home = check_packages()
     if (home / "pyproject.toml").is_file():
-        return {"working_dir": str(home), "excludes": _EXCLUDES}
+        # What is left out stands in .rayignore, which a submitted job needs as well.
+        return {"working_dir": str(home)}
     return {"working_dir": tempfile.mkdtemp(prefix="unveil-empty-")}
 
 
@@ -63,10 +66,24 @@ class Started:
     embedded: bool
     """True when this process started Ray itself and stops it at the end."""
 
+    mine: bool
+    """True when this process started or joined Ray here, and leaves it at the end."""
+
     cpus: float
     gpus: float
     dashboard: str
     """Address of the dashboard, or empty."""
+
+    def leave(self) -> None:
+        """Stop the embedded Ray or leave the cluster, unless somebody else in this process had it already.
+
+        As long as it is joined, Ray prints what befalls other nodes, and would do so after the result of a command. A
+        submitted job stays to its end: with its last connection the folder that it runs in is taken away.
+        """
+        import ray
+
+        if self.mine and not _submitted():
+            ray.shutdown()
 
 
 def start_ray(need_cpus: float) -> Started:
@@ -82,7 +99,8 @@ def start_ray(need_cpus: float) -> Started:
 
     embedded = False
     url = ""
-    if ray.is_initialized():
+    mine = not ray.is_initialized()
+    if not mine:
         pass
     elif not embeds():
         url = ray.init(runtime_env=runtime_env(), log_to_driver=False, logging_level=logging.ERROR).dashboard_url
@@ -100,6 +118,7 @@ def start_ray(need_cpus: float) -> Started:
     resources = ray.cluster_resources()
     return Started(
         embedded=embedded,
+        mine=mine,
         cpus=resources.get("CPU", 0.0),
         gpus=resources.get("GPU", 0.0),
         dashboard=f"http://{url}" if url else "",
@@ -150,8 +169,7 @@ def ray_answers() -> str:
     try:
         home = ray.get(ray.remote(num_cpus=0.5)(_home_of_worker).remote(), timeout=120)
     finally:
-        if started.embedded:
-            ray.shutdown()
+        started.leave()
     where = "embedded" if started.embedded else os.environ["RAY_ADDRESS"]
     return f"{where}, {started.cpus:g} CPUs, {started.gpus:g} GPUs; workers run {home}"
 

@@ -157,6 +157,5 @@ def test_ray_never_gets_the_drivers_folder(monkeypatch: pytest.MonkeyPatch) -> N
 
     env = runtime_env()
     assert env["working_dir"] == str(ROOT)
-    assert ".git" in env["excludes"]
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
     assert runtime_env() == {}

@@ -194,7 +194,7 @@ def test_a_bad_file_is_named_to_the_trainer(ray: Any, spec: SourceSpec, tmp_path
 def test_a_run_that_could_never_start_is_refused_at_once() -> None:
     from pipeline.cluster import Started, require_resources
 
-    small = Started(embedded=True, cpus=2, gpus=0, dashboard="")
+    small = Started(embedded=True, mine=True, cpus=2, gpus=0, dashboard="")
     with pytest.raises(UserError, match=r"need 5 CPUs, the cluster has 2; lower cluster\.workers"):
         require_resources(ClusterConfig(workers=4, synthesizers=2), small, 1, 0.5)
     with pytest.raises(UserError, match="need 1 GPUs, the cluster has 0"):

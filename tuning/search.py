@@ -98,7 +98,6 @@ def _ray(gpus: float) -> Iterator[Started]:
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     started = start_ray(1)
-    import ray
 
     try:
         if gpus > started.gpus:
@@ -107,8 +106,7 @@ def _ray(gpus: float) -> Iterator[Started]:
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
         yield started
     finally:
-        if started.embedded:
-            ray.shutdown()
+        started.leave()
 
 
 def _run(job: Job, plan: Plan, started: Started, runs: TrialRuns) -> None:

@@ -74,4 +74,7 @@ def start_synthesizers(
         concurrency_groups={"health": 1},
     )(kind)
     run = secrets.token_hex(4)
-    return [actor.remote(spec, f"{run}-{number}") for number in range(count)]
+    names = [f"synthesizer-{run}-{number}" for number in range(count)]
+    # Put once, fetched by each node once: the paths of a million images are 100 MB.
+    shared = ray.put(spec)
+    return [actor.options(name=name).remote(shared, name) for name in names]

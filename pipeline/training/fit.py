@@ -124,8 +124,7 @@ def _fit_on_ray(
             raise RunError(f"training failed: {outcome['problem']}")
         return bool(outcome["finished"])
     finally:
-        if started.embedded:
-            ray.shutdown()
+        started.leave()
 
 
 def _what_runs(config: TrainConfig, started: Started, threads: int) -> str:

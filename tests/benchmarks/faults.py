@@ -216,6 +216,8 @@ class Round:
         stdout, stderr = self.process.communicate(timeout=600)
         if self.process.returncode:
             raise RuntimeError(f"exit {self.process.returncode}: {stderr[-3000:]}")
+        if len(stdout.splitlines()) != 1:
+            raise RuntimeError(f"--json: expected one object on stdout, found {stdout}")
         return {
             "faults": self.done,
             "seconds": round(time.monotonic() - started, 1),
