@@ -40,7 +40,7 @@ def check_packages() -> Path:
     return next(iter(homes))
 
 
-def _submitted() -> bool:
+def submitted() -> bool:
     """Return whether this process is the entrypoint of a submitted Ray job."""
     return bool(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"))
 
@@ -50,7 +50,7 @@ def runtime_env() -> dict[str, Any]:
 
     A checkout is uploaded; an installed program needs an empty folder only; a submitted job has its own already.
     """
-    if _submitted():
+    if submitted():
         return {}
     home = check_packages()
     if (home / "pyproject.toml").is_file():
@@ -77,12 +77,11 @@ class Started:
     def leave(self) -> None:
         """Stop the embedded Ray or leave the cluster, unless somebody else in this process had it already.
 
-        As long as it is joined, Ray prints what befalls other nodes, and would do so after the result of a command. A
-        submitted job stays to its end: with its last connection the folder that it runs in is taken away.
+        As long as it is joined, Ray prints what befalls other nodes, and would do so after the result of a command.
         """
         import ray
 
-        if self.mine and not _submitted():
+        if self.mine:
             ray.shutdown()
 
 

@@ -116,6 +116,21 @@ def test_a_frozen_synthesizer_is_bypassed_then_restarted_and_no_batch_changes(ra
     assert ray.get(actors[0].pid.remote(), timeout=60) != frozen
 
 
+def test_a_synthesizer_of_very_many_files_can_be_restarted(ray: Any, spec: SourceSpec) -> None:
+    """Arguments of more than 100 KiB lie in the object store, and must still be there at the second start."""
+    import dataclasses
+    import gc
+
+    many = dataclasses.replace(spec, files=spec.files * 5000)
+    here = BatchSource(many)
+    feed = Feed(actors := start_synthesizers(many, 1, cpus=0.2), range(4), start=0, depth=2)
+    assert same(next(feed), here.batch(0, range(4)))
+    gc.collect()
+    os.kill(ray.get(actors[0].pid.remote()), signal.SIGKILL)
+    for index in range(1, 5):
+        assert same(next(feed), here.batch(index, range(4)))
+
+
 def test_the_only_synthesizer_frozen_is_restarted(ray: Any, spec: SourceSpec) -> None:
     here = BatchSource(spec)
     actors = start_synthesizers(spec, 1, cpus=0.2)
@@ -129,8 +144,8 @@ def test_the_only_synthesizer_frozen_is_restarted(ray: Any, spec: SourceSpec) ->
 class Fragile(Synthesizer):
     """Dies where a certain file is decoded, as a process does in which a decoder crashes."""
 
-    def __init__(self, spec: SourceSpec, name: str) -> None:
-        super().__init__(spec, name)
+    def __init__(self, shared: Any, name: str) -> None:
+        super().__init__(shared, name)
         decode = self._source._decoded
 
         def decoded(path: str) -> Any:

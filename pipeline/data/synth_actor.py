@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 class Synthesizer:
     """Wraps a `BatchSource` in a process of its own, on one thread: more would fight with the trainers."""
 
-    def __init__(self, spec: SourceSpec, name: str = "alone") -> None:
+    def __init__(self, shared: Sequence[Any], name: str) -> None:
+        """`shared` holds the reference of a `SourceSpec`; a restarted actor fetches it anew."""
+        import ray
         import torch
 
         from pipeline.cluster import check_packages
@@ -28,6 +30,7 @@ class Synthesizer:
         check_packages()
         keep_freed_memory()
         torch.set_num_threads(1)
+        spec: SourceSpec = ray.get(shared[0])
         self._source = batch_source(spec)
         words = LastWords(Path(tempfile.gettempdir()) / f"unveil-{name}.json")
         self._source.quarantined.update(words.read())
@@ -55,9 +58,17 @@ class Synthesizer:
         return str(ray.get_runtime_context().get_node_id())
 
 
+class Synthesizers(list[Any]):
+    """Actor handles, and the reference of what they make batches of: it must live as long as they may be restarted."""
+
+    def __init__(self, handles: Iterable[Any], spec: Any) -> None:
+        super().__init__(handles)
+        self.spec = spec
+
+
 def start_synthesizers(
     spec: SourceSpec, count: int, *, cpus: float, kind: type[Synthesizer] = Synthesizer
-) -> list[Any]:
+) -> Synthesizers:
     """Start `count` actors, spread over the nodes, that are restarted, and their calls retried, without limit."""
     import secrets
 
@@ -75,6 +86,7 @@ def start_synthesizers(
     )(kind)
     run = secrets.token_hex(4)
     names = [f"synthesizer-{run}-{number}" for number in range(count)]
-    # Put once, fetched by each node once: the paths of a million images are 100 MB.
+    # Put once, fetched by each node once: the paths of a million images are 100 MB. In a list, since Ray would else
+    # fetch it for the first start alone.
     shared = ray.put(spec)
-    return [actor.options(name=name).remote(shared, name) for name in names]
+    return Synthesizers((actor.options(name=name).remote([shared], name) for name in names), shared)

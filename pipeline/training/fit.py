@@ -100,7 +100,7 @@ def _fit_on_ray(
                 "token": token,
                 "card": card,
                 "threads": threads,
-                "synthesizers": synthesizers,
+                "synthesizers": list(synthesizers),
             },
             torch_config=TorchConfig(timeout_s=int(cluster.patience_seconds)),
             scaling_config=ScalingConfig(

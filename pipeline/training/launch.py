@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.cluster import submitted
 from pipeline.errors import RunError
 from pipeline.training.adapt import adapted, as_stored
 from pipeline.training.fit import fit_into
@@ -62,6 +64,9 @@ def train(
     config = _with_start(config)
     source, manifest = read_source(config, listen)
     with locked(run_dir) as token, stopping_on_signals(run_dir, listen) as stopping:
+        if submitted():
+            # A job begins in a temporary copy of its upload, which another node on this machine may unpack anew.
+            os.chdir(run_dir)
         before = claim(run_dir, resume=resume)
         config = adapted(config, source, listen) if before is None else as_stored(config, before)
         store(run_dir, config, before=before)

@@ -1,6 +1,6 @@
 """The feed: how long trainers wait, how throughput grows with actors, and what the orchestration costs.
 
-    python tests/benchmarks/bench_feed.py [--only wait scaling call cost] [--step-seconds 0.05] [--rounds 3] [--seconds 60]
+    python tests/benchmarks/bench_feed.py [--only wait scaling call cost] [--step-seconds 0.05]
 
 wait     a stand-in for a GPU step (a sleep) fed with camera pairs by one actor: share of the time that it waits, for
          steps in which the actor could make so many batches ("capacity").

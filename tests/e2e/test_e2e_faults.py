@@ -1,4 +1,4 @@
-"""kill -9 on a real local Ray: a trainer, a synthesizer, the driver; the weights are those of the undisturbed run."""
+"""Processes of a real local Ray killed, frozen or stopped: the weights are those of the undisturbed run."""
 
 from __future__ import annotations
 
@@ -75,10 +75,10 @@ def wait_for_step(world: dict[str, Any], name: str, step: int, process: subproce
     raise AssertionError(f"no checkpoint at or after step {step}")
 
 
-def kill_one(process: subprocess.Popen[str], title: str) -> None:
+def processes_of(process: subprocess.Popen[str], title: str) -> list[psutil.Process]:
     workers = [p for p in psutil.Process(process.pid).children(recursive=True) if title in " ".join(p.cmdline())]
     assert workers, f"no process is called {title}"
-    workers[-1].kill()
+    return workers
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def undisturbed(world: dict[str, Any]) -> str:
 def test_killing_a_process_of_the_run_changes_no_byte(world: dict[str, Any], undisturbed: str, title: str) -> None:
     process = start(world, title)
     wait_for_step(world, title, 60, process)
-    kill_one(process, title)
+    processes_of(process, title)[-1].kill()
     assert finish(world, title, process) == undisturbed
 
 
@@ -100,3 +100,24 @@ def test_killing_the_driver_and_resuming_changes_no_byte(world: dict[str, Any], 
     process.kill()
     process.communicate()
     assert finish(world, "driver", start(world, "driver", "--resume")) == undisturbed
+
+
+def test_a_frozen_trainer_is_found_and_its_group_restarted(world: dict[str, Any], undisturbed: str) -> None:
+    process = start(world, "frozen", "cluster.patience_seconds=15")
+    wait_for_step(world, "frozen", 60, process)
+    processes_of(process, "TrainWorker")[-1].suspend()
+    assert finish(world, "frozen", process) == undisturbed
+
+
+def test_sigterm_saves_on_both_workers_and_resuming_changes_no_byte(world: dict[str, Any], undisturbed: str) -> None:
+    process = start(world, "sigterm", "training.checkpoint_seconds=1000", "training.log_every=5")
+    log = world["base"] / "sigterm" / "log.jsonl"
+    while not log.is_file():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.terminate()
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "stopped on request; continue with --resume" in stderr
+    assert len(list((world["base"] / "sigterm" / "checkpoints").glob("step_*"))) == 1
+    assert finish(world, "sigterm", start(world, "sigterm", "--resume")) == undisturbed
