@@ -147,16 +147,17 @@ def require_resources(config: ClusterConfig, started: Started, worker_cpus: int,
     Raises:
         UserError: more CPUs or GPUs wanted than the cluster has.
     """
-    cpus = config.workers * worker_cpus + config.synthesizers * synthesizer_cpus
+    workers = config.min_workers or config.workers
+    cpus = workers * worker_cpus + config.synthesizers * synthesizer_cpus
     if cpus > started.cpus:
         raise UserError(
-            f"cluster: {config.workers} workers of {worker_cpus} CPUs and {config.synthesizers} synthesizers need "
+            f"cluster: {workers} workers of {worker_cpus} CPUs and {config.synthesizers} synthesizers need "
             f"{cpus:g} CPUs, the cluster has {started.cpus:g}; lower cluster.workers or cluster.synthesizers"
         )
-    gpus = config.workers * config.gpus_per_worker
+    gpus = workers * config.gpus_per_worker
     if gpus > started.gpus:
         raise UserError(
-            f"cluster.gpus_per_worker: {config.workers} workers need {gpus:g} GPUs, the cluster has {started.gpus:g}"
+            f"cluster.gpus_per_worker: {workers} workers need {gpus:g} GPUs, the cluster has {started.gpus:g}"
         )
 
 

@@ -212,6 +212,7 @@ def test_a_run_that_could_never_start_is_refused_at_once() -> None:
     small = Started(embedded=True, mine=True, cpus=2, gpus=0, dashboard="")
     with pytest.raises(UserError, match=r"need 5 CPUs, the cluster has 2; lower cluster\.workers"):
         require_resources(ClusterConfig(workers=4, synthesizers=2), small, 1, 0.5)
+    require_resources(ClusterConfig(workers=4, min_workers=1, synthesizers=2), small, 1, 0.5)
     with pytest.raises(UserError, match="need 1 GPUs, the cluster has 0"):
         require_resources(ClusterConfig(workers=1, gpus_per_worker=1), small, 1, 0.5)
 

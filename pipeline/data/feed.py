@@ -19,6 +19,10 @@ _ANSWER_SECONDS = 10.0
 """A synthesizer that lives answers within this, even while it makes a batch."""
 
 
+_START_PATIENCES = 10
+"""A synthesizer that has never answered may still be starting; it has so many times the patience for that."""
+
+
 @dataclass(slots=True)
 class _Order:
     index: int
@@ -126,7 +130,8 @@ class Feed:
             note = f"waited {waited:.0f} s for batch {order.index}"
             for maker, reference in list(asked.items()):
                 self._late[maker] = reference
-                if not self._answers(maker) and maker in self._proven:
+                starting = maker not in self._proven and waited < _START_PATIENCES * self._patience
+                if not self._answers(maker) and not starting:
                     self._proven.discard(maker)
                     note += f"; synthesizer {maker} does not answer and is restarted"
                     # Whatever it owes is made again by its successor, under the same reference.

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from pipeline.data.source import SourceSpec
     from pipeline.schema import TrainConfig
 
+_RESIZE_SECONDS = 30.0
+"""Seconds between two looks whether an elastic run can grow."""
+
 Fit = Callable[["TrainConfig", Path, "SourceSpec", dict[str, Any]], None]
 """Trains into a folder that exists and leaves weights there; raises `StoppedError` if it was asked to stop."""
 
@@ -107,6 +110,7 @@ def _fit_on_ray(
                 num_workers=(cluster.min_workers, cluster.workers) if elastic else cluster.workers,
                 use_gpu=cluster.gpus_per_worker > 0,
                 resources_per_worker={"CPU": threads, **gpus},
+                elastic_resize_monitor_interval_s=_RESIZE_SECONDS,
             ),
             # A name is never used twice: Ray would take a finished one for the result of this run. Resuming is
             # by our own checkpoints, which a restarted worker group finds in the run folder as well.

@@ -159,11 +159,11 @@ class World:
         return self.disk / "run"
 
     def processes(self, title: str) -> list[psutil.Process]:
-        """Return the processes of the cluster whose command line has the title."""
+        """Return the processes of this cluster whose command line has the title."""
         found = []
         for process in psutil.process_iter(["cmdline"]):
             line = " ".join(process.info["cmdline"] or [])
-            if line.startswith("ray::") and title in line:
+            if line.startswith("ray::") and title in line and os.getpid() in (p.pid for p in process.parents()):
                 found.append(process)
         return found
 

@@ -53,7 +53,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     for arguments in (head, ["--address", f"{get_node_ip_address()}:{GCS_PORT}"]):
         nodes.append(
             subprocess.Popen(
-                [RAY, "start", *arguments, *common],
+                # Ports of their own, since another Ray may run on this machine.
+                [RAY, "start", *arguments, *common, "--dashboard-agent-listen-port", str(52391 + len(nodes))],
                 env=environment,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -93,7 +94,8 @@ def submit(world: dict[str, Any], name: str, *more: str) -> str:
 
 def status(world: dict[str, Any], name: str) -> str:
     done = ray(world["environment"], "job", "status", name, "--address", DASHBOARD)
-    return next(word for word in ("SUCCEEDED", "FAILED", "STOPPED", "RUNNING", "PENDING") if word in done.stdout)
+    told = (done.stdout + done.stderr).upper()
+    return next(word for word in ("SUCCEEDED", "FAILED", "STOPPED", "RUNNING", "PENDING") if word in told)
 
 
 def logs(world: dict[str, Any], name: str) -> str:
