@@ -129,10 +129,11 @@ class _Loop:
         if self._bad >= config.training.max_bad_steps:
             self._go_back()
             return
-        state.loss_sum += self._weight * result.loss
-        state.loss_steps += 1
+        if not result.skipped:  # on all ranks or on none
+            state.loss_sum += self._weight * result.loss
+            state.loss_steps += 1
         at_row = state.step % config.training.log_every == 0
-        if at_row:
+        if at_row and state.loss_steps:
             self._row(result)
         if watch and watch.due(state.step):
             watch.look(state)

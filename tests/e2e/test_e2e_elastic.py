@@ -31,6 +31,14 @@ def wait_for(process: subprocess.Popen[str], run: Path, what: Any) -> list[dict[
     raise AssertionError([(row["step"], row["workers"]) for row in read_history(run)][-5:])
 
 
+def drain(cluster: Any, node: Any) -> None:
+    """Announce the end of a node, as an autoscaler does for a spot instance that is taken back."""
+    command = [Path(sys.executable).with_name("ray"), "drain-node", "--address", cluster.address]
+    command += ["--node-id", node.node_id, "--reason", "DRAIN_NODE_REASON_PREEMPTION"]
+    command += ["--reason-message", "test", "--deadline-remaining-seconds", "60"]
+    subprocess.run(command, check=True, capture_output=True)
+
+
 def test_a_run_grows_and_shrinks_with_the_cluster_and_trains_every_step(tmp_path: Path) -> None:
     from ray.cluster_utils import Cluster
     from skimage import data
@@ -58,6 +66,11 @@ def test_a_run_grows_and_shrinks_with_the_cluster_and_trains_every_step(tmp_path
         wait_for(process, run, lambda rows: rows and rows[-1]["workers"] == 1)
         node = cluster.add_node(num_cpus=2)
         wait_for(process, run, lambda rows: rows[-1]["workers"] == 2)
+        drain(cluster, node)
+        deadline = time.monotonic() + 60
+        while "a node is about to be taken away: saved a checkpoint" not in (run / "log.jsonl").read_text():
+            assert time.monotonic() < deadline, "the notice of preemption is not seen"
+            time.sleep(0.5)
         cluster.remove_node(node, allow_graceful=False)
         wait_for(process, run, lambda rows: rows[-1]["workers"] == 1)
         process.terminate()
