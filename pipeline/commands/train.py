@@ -106,7 +106,7 @@ class _Show:
             speed = f"loss {value['loss']:.4f}  {value['images_per_second']:.0f} img/s"
             left = value["seconds"] / max(step, 1) * (total - step)
             stage = value["stage"] or "training"
-            self._draw(stage, step, total, f"  {speed}  waiting {value['wait_share']:.0%}", left)
+            self._draw(stage, step, total, f"  {speed}  {_where_time_goes(value)}", left)
 
     def _draw(self, name: str, done: int, total: int, more: str, seconds_left: float) -> None:
         if name not in self._tasks:
@@ -124,3 +124,13 @@ class _Show:
             return length.steps
         by_clock = round(row["step"] * 60 * length.minutes / max(row["seconds"], 1e-9))
         return int(max(row["step"], min(length.steps, by_clock)))
+
+
+def _where_time_goes(row: dict[str, Any]) -> str:
+    """Return the parts of a step: waiting for the batch, computing, exchanging gradients; batches that lie ready."""
+    text = f"waiting {row['wait_share']:.0%}  step {1000 * row['step_seconds']:.0f} ms"
+    if row["all_reduce_seconds"]:
+        text += f", of it {1000 * row['all_reduce_seconds']:.0f} exchanging"
+    if row["synthesis_seconds_per_batch"]:
+        text += f"  queue {row['queue_ready']:.0f}"
+    return text
