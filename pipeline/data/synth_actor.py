@@ -14,11 +14,15 @@ if TYPE_CHECKING:
     from pipeline.data.source import SourceSpec
 
 
+_MANY_FILES = 500
+"""More would not fit into a call, whose arguments Ray moves to the object store beyond 100 KiB."""
+
+
 class Synthesizer:
     """Wraps a `BatchSource` in a process of its own, on one thread: more would fight with the trainers."""
 
     def __init__(self, shared: Sequence[Any], name: str) -> None:
-        """`shared` holds the reference of a `SourceSpec`; a restarted actor fetches it anew."""
+        """`shared` holds a `SourceSpec` or its reference, which a restarted actor fetches anew."""
         import ray
         import torch
 
@@ -30,7 +34,7 @@ class Synthesizer:
         check_packages()
         keep_freed_memory()
         torch.set_num_threads(1)
-        spec: SourceSpec = ray.get(shared[0])
+        spec: SourceSpec = ray.get(shared[0]) if isinstance(shared[0], ray.ObjectRef) else shared[0]
         self._source = batch_source(spec)
         words = LastWords(Path(tempfile.gettempdir()) / f"unveil-{name}.json")
         self._source.quarantined.update(words.read())
@@ -86,7 +90,7 @@ def start_synthesizers(
     )(kind)
     run = secrets.token_hex(4)
     names = [f"synthesizer-{run}-{number}" for number in range(count)]
-    # Put once, fetched by each node once: the paths of a million images are 100 MB. In a list, since Ray would else
-    # fetch it for the first start alone.
-    shared = ray.put(spec)
+    # The paths of a million images are 100 MB: put once, fetched by each node once. In a list, since Ray would else
+    # fetch it for the first start alone. A small one goes with the call.
+    shared = spec if len(spec.files) < _MANY_FILES else ray.put(spec)
     return Synthesizers((actor.options(name=name).remote([shared], name) for name in names), shared)
