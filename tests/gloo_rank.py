@@ -36,6 +36,8 @@ def main() -> None:
         stop=StopRequest(run_dir),
     )
     sys.stdout.write("finished" if run_loop(config, run_dir, {}, rank) else "stopped")
+    # Together, or the one that is left may abort in gloo's own clean-up.
+    torch.distributed.barrier()
     torch.distributed.destroy_process_group()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import resource
 import time
@@ -81,28 +82,29 @@ def test_where_no_checkpoint_is_whole_the_run_does_not_begin_anew_in_silence(
         saver_for(config, tmp_path, rank_for(config)).restore(new_state(config), None)
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def small_files() -> Iterator[None]:
-    """No file of this process may grow beyond 8 KiB: the system refuses as a full disk does."""
+    """No file of this process may grow beyond 8 KiB: the system refuses as a full disk does.
+
+    For a few lines only: what pytest itself writes may go to a larger file.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (8192, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_disk_that_refuses_a_checkpoint_does_not_end_the_training(photo_folder: Path, tmp_path: Path) -> None:
     config = config_for(photo_folder, "training.checkpoint_seconds=0.001")
     rank = rank_for(config)
     saver, state = saver_for(config, tmp_path, rank), trained(config, tmp_path / "elsewhere", 1)
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, before[1]))
-    try:
+    with small_files():
         for _ in range(3):
             time.sleep(0.005)
             saver.save_if_due(state, None)
-        assert list_checkpoints(tmp_path / "checkpoints") == []
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list_checkpoints(tmp_path / "checkpoints") == []
     assert len(notes(tmp_path)) == 1, "told once, not at every attempt"
     assert "training goes on and tries again" in notes(tmp_path)[0]
     time.sleep(0.005)
@@ -110,12 +112,13 @@ def test_a_disk_that_refuses_a_checkpoint_does_not_end_the_training(photo_folder
     assert [path.name for path in list_checkpoints(tmp_path / "checkpoints")] == ["step_000000001"]
 
 
-def test_rows_that_the_disk_refuses_wait_and_none_is_cut(tmp_path: Path, small_files: None) -> None:
+def test_rows_that_the_disk_refuses_wait_and_none_is_cut(tmp_path: Path) -> None:
     log = Log(tmp_path)
     path = tmp_path / "log.jsonl"
     path.write_text(json.dumps({"event": "note", "text": "x" * 8000}) + "\n")
-    for step in range(5):
-        log.append({"step": step, "loss": 0.5, "text": "y" * 60})
+    with small_files():
+        for step in range(5):
+            log.append({"step": step, "loss": 0.5, "text": "y" * 60})
     assert path.read_bytes().endswith(b"\n")
     written = [row["step"] for row in read_history(tmp_path)]
     assert written == list(range(len(written)))

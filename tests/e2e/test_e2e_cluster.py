@@ -75,7 +75,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
 def nodes_of(environment: dict[str, str]) -> list[dict[str, Any]]:
     """Return the living nodes of the cluster, as its own command line tells them."""
     done = ray(environment, "list", "nodes", "--address", DASHBOARD, "--format", "json", check=False)
-    if done.returncode:
+    if done.returncode or "[" not in done.stdout:
         return []
     return [node for node in json.loads(done.stdout[done.stdout.index("[") :]) if node["state"] == "ALIVE"]
 
