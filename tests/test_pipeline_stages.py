@@ -94,16 +94,18 @@ def test_a_run_leaves_teacher_targets_and_a_student_that_knows_its_teacher(photo
 def test_a_student_is_kept_from_the_corners_that_its_teacher_was_kept_from(
     photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline.training import launch
+    from pipeline.training import fit
 
     sources: list[SourceSpec] = []
-    fit_here = launch._fit_here
+    fit_here = fit._fit_here
 
-    def listening(config: TrainConfig, run_dir: Path, source: SourceSpec, about: dict[str, object]) -> None:
+    def listening(
+        config: TrainConfig, run_dir: Path, source: SourceSpec, about: dict[str, object], *, root: Path
+    ) -> bool:
         sources.append(source)
-        fit_here(config, run_dir, source, about)
+        return fit_here(config, run_dir, source, about, root=root)
 
-    monkeypatch.setattr(launch, "_fit_here", listening)
+    monkeypatch.setattr(fit, "_fit_here", listening)
     train_photos(photo_folder, tmp_path / "run")
     teacher, student = sources
     assert len(teacher.held_out) == len(student.held_out) == 3
