@@ -116,6 +116,7 @@ def test_a_frozen_synthesizer_is_bypassed_then_restarted_and_no_batch_changes(ra
     assert ray.get(actors[0].pid.remote(), timeout=60) != frozen
 
 
+@pytest.mark.slow
 def test_a_synthesizer_of_very_many_files_can_be_restarted(ray: Any, spec: SourceSpec) -> None:
     """Arguments of more than 100 KiB lie in the object store, and must still be there at the second start."""
     import dataclasses
@@ -131,6 +132,7 @@ def test_a_synthesizer_of_very_many_files_can_be_restarted(ray: Any, spec: Sourc
         assert same(next(feed), here.batch(index, range(4)))
 
 
+@pytest.mark.slow
 def test_the_only_synthesizer_frozen_is_restarted(ray: Any, spec: SourceSpec) -> None:
     here = BatchSource(spec)
     actors = start_synthesizers(spec, 1, cpus=0.2)
