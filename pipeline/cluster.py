@@ -147,7 +147,7 @@ def require_resources(config: ClusterConfig, started: Started, worker_cpus: int,
     Raises:
         UserError: more CPUs or GPUs wanted than the cluster has.
     """
-    workers = config.min_workers or config.workers
+    workers = config.least_workers
     cpus = workers * worker_cpus + config.synthesizers * synthesizer_cpus
     if cpus > started.cpus:
         raise UserError(

@@ -42,6 +42,11 @@ class ClusterConfig(Section):
     patience_seconds: float = Field(default=600, ge=10)
     """A worker that answers nobody for so long, such as a frozen one, is restarted with its group."""
 
+    @property
+    def least_workers(self) -> int:
+        """Workers that a run needs to begin: fewer than `workers` in an elastic run."""
+        return self.min_workers or self.workers
+
 
 class FeedConfig(Section):
     """How batches come to the workers."""

@@ -134,8 +134,7 @@ def _train(config: TrainConfig, job: Job, folder: Path, last: int, count: int) -
 
 def _train_to(goal: float, state: TrainState, source: BatchSource, config: TrainConfig) -> float:
     """Train until the fraction `goal` of the trial is over; return the mean loss on the way."""
-    import torch
-
+    from pipeline.training.batches import to_device
     from pipeline.training.loop import step_settings
     from pipeline.training.step import train_step
 
@@ -143,8 +142,7 @@ def _train_to(goal: float, state: TrainState, source: BatchSource, config: Train
     device = next(state.network.parameters()).device
     while (progress := _progress(state, config)) < goal - 1e-9:
         start = time.monotonic()
-        arrays = source.batch(state.step, range(config.training.batch))
-        batch = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
+        batch = to_device(source.batch(state.step, range(config.training.batch)), config, device)
         result = train_step(state, batch, config.method, settings, progress)
         bad = bad + 1 if result.skipped else 0
         if bad >= config.training.max_bad_steps:

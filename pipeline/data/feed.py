@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 _ANSWER_SECONDS = 10.0
 """A synthesizer that lives answers within this, even while it makes a batch."""
 
-
 _START_PATIENCES = 10
 """A synthesizer that has never answered may still be starting; it has so many times the patience for that."""
 
@@ -128,11 +127,13 @@ class Feed:
                 return batch, cost
             waited += self._patience
             note = f"waited {waited:.0f} s for batch {order.index}"
-            for maker, reference in list(asked.items()):
+            restarted = False
+            for maker, reference in asked.items():
                 self._late[maker] = reference
                 starting = maker not in self._proven and waited < _START_PATIENCES * self._patience
                 if not self._answers(maker) and not starting:
                     self._proven.discard(maker)
+                    restarted = True
                     note += f"; synthesizer {maker} does not answer and is restarted"
                     # Whatever it owes is made again by its successor, under the same reference.
                     ray.kill(self._synthesizers[maker], no_restart=False)
@@ -140,7 +141,7 @@ class Feed:
             if other not in asked:
                 asked[other] = self._ask(other, order.index, positions or self._positions)
                 note += f"; synthesizer {other} is asked for it too"
-            elif "restarted" not in note:
+            elif not restarted:
                 note += ": all synthesizers are busy or without a CPU; look at `ray status`"
             self.notes.append(("note", note))
 

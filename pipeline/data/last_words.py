@@ -49,6 +49,9 @@ class LastWords:
 
     def _write(self, decoding: str) -> None:
         with contextlib.suppress(OSError):
+            if not decoding and not self._deaths:
+                self._path.unlink(missing_ok=True)
+                return
             temporary = self._path.with_name(f"{self._path.name}.{os.getpid()}")
             temporary.write_text(json.dumps({"decoding": decoding, "deaths": self._deaths}), "utf-8")
             temporary.replace(self._path)

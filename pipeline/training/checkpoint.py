@@ -33,7 +33,7 @@ def save_checkpoint(folder: Path, state: TrainState, keep: int, watch: Watch | N
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    final = folder / f"{_PREFIX}{state.step:09d}"
+    final = checkpoint_path(folder, state.step)
     if final.exists():
         return final
     tensors, facts = _to_parts(state, watch)
@@ -59,6 +59,11 @@ def save_checkpoint(folder: Path, state: TrainState, keep: int, watch: Watch | N
     for old in list_checkpoints(folder)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return final
+
+
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """Return where the checkpoint of a step is, or would be."""
+    return folder / f"{_PREFIX}{step:09d}"
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

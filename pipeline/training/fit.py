@@ -93,7 +93,7 @@ def _fit_on_ray(
         listen("say", {"text": _what_runs(config, started, threads)})
         synthesizers = start_synthesizers(source, cluster.synthesizers, cpus=synthesizer_cpus)
         gpus = {"GPU": cluster.gpus_per_worker} if cluster.gpus_per_worker else {}
-        elastic = 0 < cluster.min_workers < cluster.workers
+        elastic = cluster.least_workers < cluster.workers
         trainer = TorchTrainer(
             train_worker,
             train_loop_config={
@@ -107,7 +107,7 @@ def _fit_on_ray(
             },
             torch_config=TorchConfig(timeout_s=int(cluster.patience_seconds)),
             scaling_config=ScalingConfig(
-                num_workers=(cluster.min_workers, cluster.workers) if elastic else cluster.workers,
+                num_workers=(cluster.least_workers, cluster.workers) if elastic else cluster.workers,
                 use_gpu=cluster.gpus_per_worker > 0,
                 resources_per_worker={"CPU": threads, **gpus},
                 elastic_resize_monitor_interval_s=_RESIZE_SECONDS,
@@ -134,7 +134,7 @@ def _fit_on_ray(
 def _what_runs(config: TrainConfig, started: Started, threads: int) -> str:
     cluster, batch = config.cluster, config.training.batch
     where = "embedded Ray" if started.embedded else "Ray cluster"
-    at_least = f"{cluster.min_workers} to " if 0 < cluster.min_workers < cluster.workers else ""
+    at_least = f"{cluster.least_workers} to " if cluster.least_workers < cluster.workers else ""
     parts = f" in {config.training.accumulate} parts" if config.training.accumulate > 1 else ""
     text = (
         f"{where}: {started.cpus:g} CPUs, {started.gpus:g} GPUs; {at_least}{cluster.workers} worker(s) of {threads} "

@@ -164,14 +164,14 @@ class _Loop:
 
     def _start_feed(self) -> None:
         self._feed = self._rank.feed(self._state.step)
-        self._stopwatch = Stopwatch(self._feed, self._all_reduce)
+        self._stopwatch = Stopwatch(self._feed, self._all_reduce, self._state.step)
         if self._writer:
             self._writer.new_feed()
 
     def _row(self, result: StepResult) -> None:
         """Write a row with the mean loss over all workers and the steps since the last row, and start anew."""
         state = self._state
-        own = self._stopwatch.lap(state.loss_steps)
+        own = self._stopwatch.lap(state.step)
         everyone = gather([state.loss_sum / state.loss_steps, *astuple(own)], self._rank)
         state.loss_sum, state.loss_steps = 0.0, 0
         if self._writer:

@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import RunError
-from pipeline.training.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint, set_aside
+from pipeline.training.checkpoint import (
+    checkpoint_path,
+    list_checkpoints,
+    load_checkpoint,
+    save_checkpoint,
+    set_aside,
+)
 from pipeline.training.rank import agree
 from pipeline.training.step import TrainState
 
@@ -51,14 +57,13 @@ class Saver:
         if chosen < 0:
             return False
         if self._rank.index:
-            found = {path.name: path for path in list_checkpoints(self._folder)}
-            name = f"step_{int(chosen):09d}"
-            if name not in found:
+            path = checkpoint_path(self._folder, int(chosen))
+            if not path.is_dir():
                 raise RunError(
-                    f"{self._folder}: rank {self._rank.index} does not see {name} that rank 0 goes on from; --out must "
-                    "be on storage that all nodes share"
+                    f"{self._folder}: rank {self._rank.index} does not see {path.name} that rank 0 goes on from; --out "
+                    "must be on storage that all nodes share"
                 )
-            load_checkpoint(found[name], state, watch)
+            load_checkpoint(path, state, watch)
         return True
 
     def _newest_whole(self, state: TrainState, watch: Watch | None) -> int:

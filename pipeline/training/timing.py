@@ -44,8 +44,9 @@ class Timing:
 class Stopwatch:
     """Tells the timing of the steps since the last look."""
 
-    def __init__(self, feed: Any, all_reduce: AllReduceTimer | None) -> None:
+    def __init__(self, feed: Any, all_reduce: AllReduceTimer | None, step: int) -> None:
         self._feed = feed
+        self._step = step
         self._all_reduce = all_reduce
         self._seen = self._now()
 
@@ -57,11 +58,12 @@ class Stopwatch:
             self._all_reduce.seconds if self._all_reduce else 0.0,
         )
 
-    def lap(self, steps: int) -> Timing:
-        """Return the means of the last `steps` steps and begin anew."""
-        now = self._now()
+    def lap(self, step: int) -> Timing:
+        """Return the means of the steps up to `step` and begin anew."""
+        now, steps = self._now(), max(step - self._step, 1)
+        self._step = step
         elapsed, wait, synthesis, all_reduce = (
-            (late - early) / max(steps, 1) for late, early in zip(now, self._seen, strict=True)
+            (late - early) / steps for late, early in zip(now, self._seen, strict=True)
         )
         self._seen = now
         ready = self._feed.ready() if hasattr(self._feed, "ready") else 0
@@ -105,7 +107,6 @@ class AllReduceTimer:
 
     def __init__(self) -> None:
         self.seconds = 0.0
-        self._launched = 0.0
 
     def exchange(self, bucket: GradBucket) -> Future[torch.Tensor]:
         """Average one bucket over all workers, as DDP does without a hook, and note the time of the last."""

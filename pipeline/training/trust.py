@@ -25,6 +25,7 @@ from pipeline.data.held_out import MEASURE_BATCH
 from pipeline.evaluation.trust import beside_nlm, denoise_with, measure_trust
 from pipeline.evaluation.trust_gate import gate_as_json, summary
 from pipeline.evaluation.trust_measures import HeldOutLosses, TrustMeasures, measures_as_json
+from pipeline.training.batches import to_device
 from pipeline.training.history import Log
 from pipeline.training.step import TrainState, batch_loss
 
@@ -172,10 +173,8 @@ class Watch:
         if not self._crops:
             batch = self._rank.ask(MEASURE_BATCH, range(self._config.trust.crops))
             self._images = np.array(batch["images"])
-            device = self._rank.device
-            self._crops = {
-                name: torch.from_numpy(np.array(value)).to(device) for name, value in batch.items() if name != "images"
-            }
+            crops = {name: values for name, values in batch.items() if name != "images"}
+            self._crops = to_device(crops, self._config, self._rank.device)
         return self._crops
 
     def _save_best(self, state: TrainState) -> None:
