@@ -195,7 +195,7 @@ def _photos_table(sources: list[SourceFile], denoised: Path) -> list[dict[str, A
 
     from pipeline.data.images import read_image, to_float
     from pipeline.evaluation.baselines import BASELINES, noise_sigma
-    from pipeline.inference.files import plan_outputs
+    from pipeline.inference.outputs import plan_outputs
 
     rows: dict[str, list[float]] = {"noisy": [], BASELINE: [], "unveil": []}
     for source, output in zip(sources, plan_outputs(sources, denoised), strict=True):

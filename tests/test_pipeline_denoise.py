@@ -15,6 +15,7 @@ from pipeline.errors import RunError, UserError
 from pipeline.inference import denoiser as denoisers
 from pipeline.inference.denoiser import adapt_channels, find_weights, load_denoiser
 from pipeline.inference.files import denoise_files
+from pipeline.inference.outputs import OutputOptions
 from raw.dng import write_dng
 from raw.files import render_srgb
 
@@ -76,7 +77,7 @@ def test_the_identity_gives_the_same_pixels_and_metadata_back(tmp_path):
 def test_the_tree_is_mirrored_and_dots_in_names_survive(tmp_path):
     for name in ("a.b.c.png", "deep/er/x.jpg", "deep/y.JPG"):
         write(tmp_path / "in" / name)
-    denoise_files(scan([tmp_path / "in"]), same, tmp_path / "out", suffix="_dn")
+    denoise_files(scan([tmp_path / "in"]), same, tmp_path / "out", OutputOptions(suffix="_dn"))
     assert tree(tmp_path / "out") == ["a.b.c_dn.png", "deep/er/x_dn.jpg", "deep/y_dn.JPG"]
 
 
@@ -116,16 +117,16 @@ def test_an_input_is_never_overwritten(tmp_path):
     before = (tmp_path / "a.png").read_bytes()
     for out in (tmp_path, tmp_path / "x" / ".."):
         with pytest.raises(UserError, match="expected an output that is no input"):
-            denoise_files(scan([tmp_path]), halve, out, overwrite=True)
+            denoise_files(scan([tmp_path]), halve, out, OutputOptions(overwrite=True))
     (tmp_path / "link").symlink_to(tmp_path)
     with pytest.raises(UserError, match="no input"):
-        denoise_files(scan([tmp_path / "a.png"]), halve, tmp_path / "link", overwrite=True)
+        denoise_files(scan([tmp_path / "a.png"]), halve, tmp_path / "link", OutputOptions(overwrite=True))
     (tmp_path / "out").mkdir()
     os.link(tmp_path / "a.png", tmp_path / "out" / "a.png")
     with pytest.raises(UserError, match="no input"):
-        denoise_files(scan([tmp_path / "a.png"]), halve, tmp_path / "out", overwrite=True)
+        denoise_files(scan([tmp_path / "a.png"]), halve, tmp_path / "out", OutputOptions(overwrite=True))
     assert (tmp_path / "a.png").read_bytes() == before
-    denoise_files(scan([tmp_path / "a.png"]), halve, tmp_path, suffix="_dn")
+    denoise_files(scan([tmp_path / "a.png"]), halve, tmp_path, OutputOptions(suffix="_dn"))
     assert (tmp_path / "a_dn.png").is_file()
 
 
@@ -133,7 +134,7 @@ def test_an_output_of_one_source_is_never_the_input_of_another(tmp_path):
     write(tmp_path / "a.png")
     write(tmp_path / "a_dn.png")
     with pytest.raises(UserError, match=r"a_dn\.png: expected an output that is no input"):
-        denoise_files(scan([tmp_path]), halve, tmp_path, suffix="_dn", overwrite=True)
+        denoise_files(scan([tmp_path]), halve, tmp_path, OutputOptions(suffix="_dn", overwrite=True))
 
 
 def test_existing_outputs_are_skipped_unless_overwrite_is_given(tmp_path):
@@ -143,7 +144,7 @@ def test_existing_outputs_are_skipped_unless_overwrite_is_given(tmp_path):
     before = (tmp_path / "out" / "a.png").read_bytes()
     assert statuses(denoise_files(sources, halve, tmp_path / "out")) == {"a.png": "skipped"}
     assert (tmp_path / "out" / "a.png").read_bytes() == before
-    denoise_files(sources, halve, tmp_path / "out", overwrite=True)
+    denoise_files(sources, halve, tmp_path / "out", OutputOptions(overwrite=True))
     assert (tmp_path / "out" / "a.png").read_bytes() != before
 
 
@@ -152,7 +153,7 @@ def test_an_output_link_is_replaced_not_followed(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "precious.png").write_bytes(b"precious")
     (tmp_path / "out" / "a.png").symlink_to(tmp_path / "precious.png")
-    denoise_files(scan([tmp_path / "in"]), same, tmp_path / "out", overwrite=True)
+    denoise_files(scan([tmp_path / "in"]), same, tmp_path / "out", OutputOptions(overwrite=True))
     assert (tmp_path / "precious.png").read_bytes() == b"precious"
     assert not (tmp_path / "out" / "a.png").is_symlink()
 
@@ -170,7 +171,7 @@ def test_names_that_meet_after_a_format_change_both_survive(tmp_path):
     write(tmp_path / "in" / "a.png")
     write(tmp_path / "in" / "a.jpg")
     write(tmp_path / "in" / "b.tif")
-    denoise_files(scan([tmp_path / "in"]), same, tmp_path / "out", format="png")
+    denoise_files(scan([tmp_path / "in"]), same, tmp_path / "out", OutputOptions(format="png"))
     assert tree(tmp_path / "out") == ["a.jpg.png", "a.png.png", "b.png"]
 
 

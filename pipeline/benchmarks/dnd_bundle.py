@@ -17,6 +17,7 @@ from pipeline.data.paths import shown
 from pipeline.errors import RunError, UserError
 from pipeline.inference.denoiser import Denoiser
 from pipeline.inference.files import FileResult, Made, convert_files
+from pipeline.inference.outputs import OutputOptions
 
 EVAL_VERSION = "1.0"
 
@@ -77,7 +78,7 @@ def submit_dnd(
             on_file(result)
 
     outputs = [out / image.path.name for image in dnd.images]
-    summary = convert_files(dnd.images, outputs, convert, overwrite=overwrite, on_progress=after)
+    summary = convert_files(dnd.images, outputs, convert, OutputOptions(overwrite=overwrite), on_progress=after)
     for result, boxes in zip(summary.files, dnd.boxes, strict=True):
         if result.status != "failed":
             check_bundle_file(Path(result.output), boxes)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pipeline.inference.denoiser import Denoiser
     from pipeline.inference.files import FilesSummary
     from pipeline.inference.fit import FitOptions
+    from pipeline.inference.outputs import OutputOptions
 
 
 def denoise(
@@ -52,11 +53,12 @@ def denoise(
     from pipeline.data.allocator import keep_freed_memory
     from pipeline.data.folders import scan
     from pipeline.inference.denoiser import NetworkDenoiser, load_denoiser
-    from pipeline.inference.files import plan_outputs
     from pipeline.inference.modes import in_words, with_mode
+    from pipeline.inference.outputs import OutputOptions, plan_outputs
     from pipeline.inference.raw_files import is_for_raw
 
-    options = _fit_options(
+    options = OutputOptions(suffix=suffix, format=format, overwrite=overwrite)
+    fitting = _fit_options(
         model, fit=fit, minutes=minutes, steps=steps, seed=seed, attention=attention, draws=draws, offset=offset
     )
     files = scan(sources, exclude=_earlier_outputs(sources, out, suffix))
@@ -67,30 +69,26 @@ def denoise(
             files,
             model,
             out,
-            suffix=suffix,
-            format=format,
+            options,
             attention=attention,
             draws=draws,
             offset=offset,
             device=device,
-            overwrite=overwrite,
             json_output=json_output,
         )
         raise typer.Exit(code)
     # Before the model is loaded: a mistake in the paths should not cost the wait.
-    plan_outputs(files, out, suffix=suffix, format=format)
+    plan_outputs(files, out, options)
     keep_freed_memory()
-    if options is not None:
+    if fitting is not None:
         from pipeline.commands.denoise_fit import run_fit
 
-        options = replace(options, device=device)
-        code = run_fit(files, out, options, suffix=suffix, format=format, overwrite=overwrite, json_output=json_output)
-        raise typer.Exit(code)
+        raise typer.Exit(run_fit(files, out, replace(fitting, device=device), options, json_output=json_output))
     assert model is not None  # _fit_options has seen to it
     denoiser, warning = with_mode(load_denoiser(model, device), attention=attention, draws=draws, offset=offset)
     if warning:
         console.print(f"note: {warning}", markup=False, style="yellow", soft_wrap=True)
-    summary = _run(files, denoiser, out, suffix=suffix, format=format, overwrite=overwrite)
+    summary = _run(files, denoiser, out, options)
     mode = denoiser.describe() if isinstance(denoiser, NetworkDenoiser) else None
     if json_output:
         print_json({**summary.to_dict(), "mode": mode, "warning": warning})
@@ -155,20 +153,12 @@ def _earlier_outputs(sources: list[Path], out: Path, suffix: str) -> list[str | 
     return [f"*{glob.escape(suffix)}.*"] if suffix else []
 
 
-def _run(
-    files: list[SourceFile],
-    denoiser: Denoiser,
-    out: Path,
-    *,
-    suffix: str,
-    format: str | None,
-    overwrite: bool,
-) -> FilesSummary:
+def _run(files: list[SourceFile], denoiser: Denoiser, out: Path, options: OutputOptions) -> FilesSummary:
     from pipeline.console import file_progress
     from pipeline.inference.files import denoise_files
 
     with file_progress("denoise", len(files)) as tell:
-        return denoise_files(files, denoiser, out, suffix=suffix, format=format, overwrite=overwrite, on_progress=tell)
+        return denoise_files(files, denoiser, out, options, on_progress=tell)
 
 
 def _tell(summary: FilesSummary, out: Path) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pipeline.inference.files import FileResult
     from pipeline.inference.fit import FitOptions, FitSummary
     from pipeline.inference.fit_image import FitProgress
+    from pipeline.inference.outputs import OutputOptions
 
 STOPPED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -28,10 +29,8 @@ def run_fit(
     files: list[SourceFile],
     out: Path,
     options: FitOptions,
+    written: OutputOptions,
     *,
-    suffix: str,
-    format: str | None,
-    overwrite: bool,
     json_output: bool,
 ) -> int:
     """Fit every photo, tell about it, and return the exit code."""
@@ -39,16 +38,7 @@ def run_fit(
 
     with progress() as bar:
         show = _Show(bar, len(files))
-        summary = fit_files(
-            files,
-            out,
-            options,
-            suffix=suffix,
-            format=format,
-            overwrite=overwrite,
-            on_progress=show.file_done,
-            listen=show.step_done,
-        )
+        summary = fit_files(files, out, options, written, on_progress=show.file_done, listen=show.step_done)
     if json_output:
         print_json(summary.to_dict())
     else:

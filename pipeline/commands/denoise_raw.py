@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.data.folders import SourceFile
+
+if TYPE_CHECKING:
+    from pipeline.inference.outputs import OutputOptions
 
 
 def run_raw(
     files: Sequence[SourceFile],
     model: str,
     out: Path,
+    options: OutputOptions,
     *,
-    suffix: str,
-    format: str | None,
     attention: str | None,
     draws: int | None,
     offset: str | None,
     device: str,
-    overwrite: bool,
     json_output: bool,
 ) -> int:
     """Denoise raw files with a model trained on raw, tell what became of them, and return the exit code."""
@@ -35,7 +37,7 @@ def run_raw(
     if offset not in (None, "keep"):
         raise UserError(f"--offset: expected keep with a model trained on raw, found {offset!r}")
     raws, left_out = raws_among(files)
-    outputs = plan_raw_outputs(raws, out, suffix=suffix, format=format)
+    outputs = plan_raw_outputs(raws, out, options)
     keep_freed_memory()
     network, warning = with_mode(load_denoiser(model, device), attention=attention, draws=draws)
     assert isinstance(network, NetworkDenoiser)
@@ -44,7 +46,7 @@ def run_raw(
     for note in notes:
         console.print(f"note: {note}", markup=False, style="yellow", soft_wrap=True)
     with file_progress("denoise", len(raws)) as tell:
-        summary = denoise_raw_files(raws, outputs, denoiser, overwrite=overwrite, on_progress=tell)
+        summary = denoise_raw_files(raws, outputs, denoiser, options, on_progress=tell)
     mode = network.describe()
     if json_output:
         print_json({**summary.to_dict(), "mode": mode, "warning": "; ".join(notes) or None})

@@ -31,14 +31,15 @@ def develop(
     from pipeline.data.folders import scan
     from pipeline.data.paths import shown
     from pipeline.inference.develop import FORMATS, develop_files, only_raw
-    from pipeline.inference.files import plan_outputs
+    from pipeline.inference.outputs import OutputOptions, plan_outputs
 
     files = only_raw(scan(sources, exclude=[out]))
-    outputs = plan_outputs(files, out, suffix=suffix, format=format, formats=FORMATS)
+    options = OutputOptions(suffix=suffix, format=format, overwrite=overwrite)
+    outputs = plan_outputs(files, out, options, formats=FORMATS)
     with progress() as bar:
         task = bar.add_task("develop", total=len(files))
         summary = develop_files(
-            files, outputs, converter=converter, overwrite=overwrite, on_progress=lambda _: bar.update(task, advance=1)
+            files, outputs, options, converter=converter, on_progress=lambda _: bar.update(task, advance=1)
         )
     if json_output:
         print_json(summary.to_dict())

@@ -21,6 +21,7 @@ from pipeline.data.images import (
 from pipeline.data.paths import shown
 from pipeline.errors import UserError
 from pipeline.inference.files import FileResult, FilesSummary, Made, convert_files
+from pipeline.inference.outputs import DEFAULT, OutputOptions
 from raw.files import RAW_SUFFIXES
 
 FORMATS = {"tiff": ".tif", "png": ".png", "jpeg": ".jpg", "dng": ".dng"}
@@ -45,9 +46,9 @@ def only_raw(sources: Sequence[SourceFile]) -> list[SourceFile]:
 def develop_files(
     sources: Sequence[SourceFile],
     outputs: Sequence[Path],
+    options: OutputOptions = DEFAULT,
     *,
     converter: str = "libraw",
-    overwrite: bool = False,
     on_progress: Callable[[FileResult], None] | None = None,
 ) -> FilesSummary:
     """Develop every raw file into the picture, or the DNG, that its output is named for.
@@ -55,8 +56,8 @@ def develop_files(
     Args:
         sources: raw files.
         outputs: of `plan_outputs`, with ``FORMATS``.
+        options: what is done about outputs that exist.
         converter: ``libraw``, as training and denoising read raws, or ``unveil``, as synthetic noise is developed.
-        overwrite: replace outputs that exist; otherwise those files are skipped.
         on_progress: called after each file.
 
     Raises:
@@ -65,7 +66,7 @@ def develop_files(
     if converter not in CONVERTERS:
         raise UserError(f"--converter: expected one of {', '.join(CONVERTERS)}, found {converter!r}")
     convert = partial(_develop_file, converter)
-    return convert_files(sources, outputs, convert, overwrite=overwrite, on_progress=on_progress)
+    return convert_files(sources, outputs, convert, options, on_progress=on_progress)
 
 
 def _develop_file(converter: str, source: Path, output: Path) -> Made:

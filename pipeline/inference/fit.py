@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from pipeline.data.folders import SourceFile
 from pipeline.data.images import read_image, to_float
 from pipeline.inference.denoiser import pick_device
-from pipeline.inference.files import FileResult, FilesSummary, Made, convert_files, plan_outputs
+from pipeline.inference.files import FileResult, FilesSummary, Made, convert_files
 from pipeline.inference.offset import offset_of
+from pipeline.inference.outputs import DEFAULT, OutputOptions, plan_outputs
 from pipeline.inference.written import write_denoised
 
 if TYPE_CHECKING:
@@ -123,10 +124,8 @@ def fit_files(
     sources: Sequence[SourceFile],
     out: Path,
     options: FitOptions,
+    written: OutputOptions = DEFAULT,
     *,
-    suffix: str = "",
-    format: str | None = None,
-    overwrite: bool = False,
     on_progress: Callable[[FileResult], None] | None = None,
     listen: FitListener | None = None,
 ) -> FitSummary:
@@ -138,9 +137,7 @@ def fit_files(
         sources: what `pipeline.data.folders.scan` found.
         out: folder to write to; created.
         options: of the fits.
-        suffix: as in `denoise_files`.
-        format: as in `denoise_files`.
-        overwrite: as in `denoise_files`.
+        written: names, formats and what is done about outputs that exist.
         on_progress: called after each photo.
         listen: called after each step.
 
@@ -148,7 +145,7 @@ def fit_files(
         UserError: as in `denoise_files`, or the device does not exist.
         RunError: the disk is full or read-only.
     """
-    outputs = plan_outputs(sources, out, suffix=suffix, format=format)
+    outputs = plan_outputs(sources, out, written)
     run = _FitRun(options, listen)
     done: list[FileResult] = []
 
@@ -160,7 +157,7 @@ def fit_files(
 
     stopped = None
     try:
-        convert_files(sources, outputs, run.convert, overwrite=overwrite, on_progress=keep)
+        convert_files(sources, outputs, run.convert, written, on_progress=keep)
     except KeyboardInterrupt:
         stopped = str(run.source or sources[min(len(done), len(sources) - 1)].path)
     return FitSummary(

@@ -15,7 +15,8 @@ from pipeline.data.images import metadata_of_raw, read_image, read_raw_file, rep
 from pipeline.data.paths import shown
 from pipeline.errors import UserError
 from pipeline.inference.denoiser import CARD_NAME, find_weights
-from pipeline.inference.files import OUTPUT_FORMATS, FileResult, FilesSummary, Made, convert_files, plan_outputs
+from pipeline.inference.files import FileResult, FilesSummary, Made, convert_files
+from pipeline.inference.outputs import DEFAULT, OUTPUT_FORMATS, OutputOptions, plan_outputs
 from raw.files import RAW_SUFFIXES
 
 if TYPE_CHECKING:
@@ -54,17 +55,17 @@ def raws_among(sources: Sequence[SourceFile]) -> tuple[list[SourceFile], str | N
     return raws, f"{left_out} files that are no raw files left out: the model is for raw" if left_out else None
 
 
-def plan_raw_outputs(sources: Sequence[SourceFile], out: Path, *, suffix: str, format: str | None) -> list[Path]:
-    """Return one output path a raw file, by default a DNG; see `pipeline.inference.files.plan_outputs`."""
-    return plan_outputs(sources, out, suffix=suffix, format=format or "dng", formats=RAW_FORMATS)
+def plan_raw_outputs(sources: Sequence[SourceFile], out: Path, options: OutputOptions) -> list[Path]:
+    """Return one output path a raw file, by default a DNG; see `pipeline.inference.outputs.plan_outputs`."""
+    return plan_outputs(sources, out, replace(options, format=options.format or "dng"), formats=RAW_FORMATS)
 
 
 def denoise_raw_files(
     sources: Sequence[SourceFile],
     outputs: Sequence[Path],
     denoiser: RawDenoiser,
+    options: OutputOptions = DEFAULT,
     *,
-    overwrite: bool = False,
     on_progress: Callable[[FileResult], None] | None = None,
 ) -> FilesSummary:
     """Denoise every raw file into the DNG, or the picture, that its output is named for.
@@ -73,11 +74,11 @@ def denoise_raw_files(
         sources: raw files.
         outputs: of `plan_raw_outputs`.
         denoiser: of a model trained on raw.
-        overwrite: replace outputs that exist; otherwise those files are skipped.
+        options: what is done about outputs that exist.
         on_progress: called after each file.
     """
     convert = partial(_denoise_raw_file, denoiser)
-    return convert_files(sources, outputs, convert, overwrite=overwrite, on_progress=on_progress)
+    return convert_files(sources, outputs, convert, options, on_progress=on_progress)
 
 
 def _denoise_raw_file(denoiser: RawDenoiser, source: Path, output: Path) -> Made:
