@@ -111,8 +111,9 @@ def test_train_prints_the_contract_and_leaves_a_whole_run_folder(world: dict[str
         assert (folder / name).is_file(), name
     assert list((folder / "pictures").glob("*.png"))
     assert list((folder / "checkpoints").iterdir())
+    # On a busy machine the log has notes as well, such as of a batch that came late.
     rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows] == [10, 20, 30, 40]
+    assert [row["step"] for row in rows if "event" not in row] == [10, 20, 30, 40]
 
 
 def test_two_workers_follow_the_loss_curve_of_one(world: dict[str, Any], tmp_path: Path) -> None:
