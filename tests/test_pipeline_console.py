@@ -51,3 +51,27 @@ def test_a_path_that_leaves_its_folder_is_refused(tmp_path, relative):
     with pytest.raises(UserError, match="expected a path inside"):
         confined(tmp_path / "out", Path(relative))
     assert confined(tmp_path / "out", Path("sub/a.png")) == tmp_path / "out" / "sub" / "a.png"
+
+
+def test_a_line_of_progress_in_a_log_stays_one_line(capsys):
+    from pipeline.commands.train import _Show
+    from pipeline.config import load_config
+
+    row = {
+        "step": 250,
+        "stage": "teacher",
+        "loss": 0.0123,
+        "images_per_second": 123.4,
+        "seconds": 12.3,
+        "wait_share": 0.0712,
+        "step_seconds": 0.0881,
+        "all_reduce_seconds": 0.0131,
+        "synthesis_seconds_per_batch": 0.01,
+        "queue_ready": 2.0,
+    }
+    with progress() as bar:
+        _Show(load_config(preset="quick"), bar)("row", row)
+    written = capsys.readouterr().err
+    assert written.startswith("teacher  250/") and written.endswith(" s left\n")
+    assert written.count("\n") == 1
+    assert len(written) > 100

@@ -114,7 +114,8 @@ class _Show:
         self._bar.update(self._tasks[name], completed=done, total=total, description=f"{name}{more}")
         if not self._bar.console.is_terminal and time.monotonic() - self._printed > _LINE_SECONDS:
             self._printed = time.monotonic()
-            self._bar.console.print(f"{name}  {done}/{total}{more}  about {seconds_left:.0f} s left", markup=False)
+            line = f"{name}  {done}/{total}{more}  about {seconds_left:.0f} s left"
+            self._bar.console.print(line, markup=False, soft_wrap=True)
 
     def _total(self, row: dict[str, Any]) -> int:
         """Steps this stage will take: those asked for, or as many as the minutes allow at the speed so far."""
