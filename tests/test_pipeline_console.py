@@ -72,6 +72,7 @@ def test_a_line_of_progress_in_a_log_stays_one_line(capsys):
     with progress() as bar:
         _Show(load_config(preset="quick"), bar)("row", row)
     written = capsys.readouterr().err
-    assert written.startswith("teacher  250/") and written.endswith(" s left\n")
+    assert written.startswith("teacher  250/")
+    assert written.endswith(" s left\n")
     assert written.count("\n") == 1
     assert len(written) > 100
