@@ -79,7 +79,9 @@ def register(
         return
     console.print(f"registered  models:/{name}/{done.version}", markup=False)
     if done.alias:
-        console.print(f"alias       models:/{name}@{alias} points at it now; gate: {done.gate}", markup=False)
+        console.print(
+            f"alias       models:/{name}@{alias} points at it now; gate: {done.gate}", markup=False, soft_wrap=True
+        )
     else:
         console.print(f"note        {not_promoted(name, done, alias)}", markup=False, soft_wrap=True)
 

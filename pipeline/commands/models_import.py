@@ -121,6 +121,8 @@ def _import_whole(file: Path, out: Path | None, name: str | None, alias: str, *,
         return
     console.print(f"registered  models:/{name}/{done.version}, unchanged to the byte", markup=False, soft_wrap=True)
     if done.alias:
-        console.print(f"alias       models:/{name}@{alias} points at it now; gate: {done.gate}", markup=False)
+        console.print(
+            f"alias       models:/{name}@{alias} points at it now; gate: {done.gate}", markup=False, soft_wrap=True
+        )
     else:
         console.print(f"note        {not_promoted(name, done, alias)}", markup=False, soft_wrap=True)

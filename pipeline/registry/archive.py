@@ -88,11 +88,11 @@ def _extract(archive: zipfile.ZipFile, folder: Path, where: str) -> str:
     for member in members:
         kind = stat.S_IFMT(member.external_attr >> 16)
         if kind not in (0, stat.S_IFREG):
-            raise UserError(f"{where}: expected plain files, found a link or a device: {ascii(member.filename)}")
+            raise UserError(f"{where}: expected plain files, found a link or a device: {member.filename!a}")
     data = _read(archive, MANIFEST, MAX_MANIFEST_BYTES)
     entries = read_manifest(data, where, digest=None)
     if extra := sorted(set(names) - {MANIFEST} - {entry.path for entry in entries}):
-        raise UserError(f"{where}: expected the files of its list, found another: {ascii(extra[0])}")
+        raise UserError(f"{where}: expected the files of its list, found another: {extra[0]!a}")
     (folder / MANIFEST).write_bytes(data)
     for entry in entries:
         if entry.path not in names:

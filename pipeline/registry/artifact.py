@@ -30,7 +30,7 @@ _FORMAT: Final = 1
 _PICKLES: Final = (".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".bin", ".joblib", ".dill", ".npy", ".npz", ".pyc", ".so")
 _LOADER: Final = "mlflow.pyfunc.loaders.code_model"
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
-_LEFT_BY_MLFLOW: Final = "registered_model_meta"
+LEFT_BY_MLFLOW: Final = "registered_model_meta"
 """A note that MLflow leaves in folders it downloads."""
 
 
@@ -90,7 +90,7 @@ def read_manifest(data: bytes, where: str, *, digest: str | None) -> list[Entry]
         if not _DIGEST.fullmatch(entry.sha256):
             raise refused("that is damaged")
         if not is_safe(entry.path):
-            raise refused(f"that lists {ascii(entry.path)}, a path that leads elsewhere")
+            raise refused(f"that lists {entry.path!a}, a path that leads elsewhere")
         if entry.path.lower().endswith(_PICKLES):
             raise refused(f"that lists {shown(entry.path)}: pickles and binaries are never loaded")
     return entries
@@ -135,7 +135,7 @@ def check_files(folder: Path, digest: str | None, where: str, *, strict: bool = 
             found = "is not what was registered (sha256 differs)" if path.is_file() else "is missing"
             raise UserError(f"{where}: {entry.path} {found}: the model was changed or damaged")
     if strict:
-        known = {entry.path for entry in entries} | {MANIFEST, _LEFT_BY_MLFLOW}
+        known = {entry.path for entry in entries} | {MANIFEST, LEFT_BY_MLFLOW}
         for path in sorted(folder.rglob("*")):
             name = path.relative_to(folder).as_posix()
             if not path.is_dir() and name not in known:

@@ -86,7 +86,7 @@ def _references() -> dict[str, Any]:
 
 def _place(digest: str) -> Path:
     if not _DIGEST.fullmatch(digest):
-        raise UserError(f"registry: expected a sha256 of 64 hexadecimal digits, found {ascii(digest[:80])}")
+        raise UserError(f"registry: expected a sha256 of 64 hexadecimal digits, found {digest[:80]!a}")
     return _folder() / digest
 
 

@@ -116,7 +116,8 @@ def _picture(channels: int) -> NDArray[np.uint8]:
     scene = 60 + 2 * columns + 30 * np.sin(rows / 3)
     scene[np.hypot(rows - 15, columns - 18) < 9] = 215
     image = scene[..., None] * np.linspace(0.75, 1.0, channels) + random.normal(0, 20, (_HEIGHT, _WIDTH, channels))
-    return np.rint(np.clip(image, 0, 255)).astype(np.uint8)
+    picture: NDArray[np.uint8] = np.rint(np.clip(image, 0, 255)).astype(np.uint8)
+    return picture
 
 
 def _as_bytes(image: NDArray[np.float32]) -> NDArray[np.uint8]:

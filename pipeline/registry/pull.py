@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
+from pipeline.data.paths import shown
 from pipeline.errors import UserError
 from pipeline.registry import cache
-from pipeline.registry.artifact import MANIFEST, MAX_MANIFEST_BYTES, WEIGHTS, check_files, read_manifest
+from pipeline.registry.artifact import (
+    LEFT_BY_MLFLOW,
+    MANIFEST,
+    MAX_FILES,
+    MAX_MANIFEST_BYTES,
+    WEIGHTS,
+    check_files,
+    read_manifest,
+)
+
+if TYPE_CHECKING:
+    from pipeline.registry.store import Files
 
 _CARD, _WEIGHTS = f"{WEIGHTS}/model.json", f"{WEIGHTS}/model.safetensors"
 _PICKLE = "python_model.pkl"
@@ -100,8 +114,32 @@ def _remembered(reference: str, why: str) -> Pulled:
     )
 
 
+@contextmanager
+def pulled_anew(reference: str) -> Iterator[Pulled]:
+    """Yield a registered model as the registry has it now, every file downloaded into a folder that is then removed.
+
+    Raises:
+        UserError: as `pull`; or there are files that were not registered.
+        RunError: the registry does not answer.
+    """
+    from pipeline.registry.store import Files, find
+
+    found = find(reference)
+    files = Files(found, reference)
+    with cache.staging() as folder:
+        digest, listed = _download(files, folder, found.digest, reference)
+        if listed:
+            entries = check_files(folder, digest, f"--model {reference!r}")
+            known = {MANIFEST, LEFT_BY_MLFLOW, *(entry.path for entry in entries)}
+            if extra := sorted(set(files.walk(limit=2 * MAX_FILES)) - known):
+                raise UserError(
+                    f"--model {reference!r}: expected the files that were registered, found another: {shown(extra[0])}"
+                )
+        yield Pulled(folder=folder, digest=digest, listed=listed, name=found.name, version=found.version, note=None)
+
+
 def _current(reference: str) -> Pulled:
-    from pipeline.registry.store import Files, find, has_manifest
+    from pipeline.registry.store import Files, find
     from pipeline.tracking import masked_uri
 
     found = find(reference)
@@ -118,15 +156,20 @@ def _current(reference: str) -> Pulled:
             cache.drop(found.digest)
     files = Files(found, reference)
     with cache.staging() as folder:
-        if found.digest is not None or has_manifest(files):
-            digest = _download_listed(files, folder, found.digest, reference)
-            _checked(Pulled(folder=folder, digest=digest, listed=True, name=None, version=None, note=None), reference)
-            return pulled(digest, cache.keep(digest, folder), listed=True)
-        digest = _download_unlisted(files, folder, reference)
-        return pulled(digest, cache.keep(digest, folder), listed=False)
+        digest, listed = _download(files, folder, found.digest, reference)
+        if listed:
+            check_files(folder, digest, f"--model {reference!r}")
+        return pulled(digest, cache.keep(digest, folder), listed=listed)
 
 
-def _download_listed(files: Any, folder: Path, digest: str | None, reference: str) -> str:
+def _download(files: Files, folder: Path, digest: str | None, reference: str) -> tuple[str, bool]:
+    """Download a model; return what names its bytes, and whether it lists its files."""
+    if digest is not None or MANIFEST in files.names():
+        return _download_listed(files, folder, digest, reference), True
+    return _download_unlisted(files, folder, reference), False
+
+
+def _download_listed(files: Files, folder: Path, digest: str | None, reference: str) -> str:
     """Download what `unveil.json` lists, and nothing else; return its sha256."""
     from pipeline.console import progress
 
@@ -140,7 +183,7 @@ def _download_listed(files: Any, folder: Path, digest: str | None, reference: st
     return hashlib.sha256(data).hexdigest()
 
 
-def _download_unlisted(files: Any, folder: Path, reference: str) -> str:
+def _download_unlisted(files: Files, folder: Path, reference: str) -> str:
     """Download weights and card of a model that was registered by unveil 0.5 or before; return the card's sha256."""
     where = f"--model {reference!r}"
     names = files.names()

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import RunError, UserError
-from pipeline.registry.artifact import MANIFEST
 from pipeline.registry.promotion import record, verdict
 from pipeline.registry.served import Served, quiet, served_model
 from pipeline.tracking import answering, connect, experiment_id, masked_uri, one_line
@@ -214,6 +213,16 @@ class Files:
         with self._reading():
             return [str(file.path) for file in self._store.list_artifacts()]
 
+    def walk(self, *, limit: int) -> list[str]:
+        """Return the names of all files, at most ``limit``."""
+        names: list[str] = []
+        folders = [""]
+        with self._reading():
+            while folders and len(names) + len(folders) < limit:
+                for file in self._store.list_artifacts(folders.pop() or None):
+                    (folders if file.is_dir else names).append(str(file.path))
+        return names
+
     def download(self, path: str, folder: Path) -> Path:
         """Copy one file to the same place below ``folder``; ``path`` is known to be safe."""
         local = getattr(self._store, "artifact_dir", None)
@@ -231,11 +240,6 @@ class Files:
     def _reading(self) -> Iterator[None]:
         with _asking(f"--model {self._reference!r}"):
             yield
-
-
-def has_manifest(files: Files) -> bool:
-    """Whether a model folder lists its files."""
-    return MANIFEST in files.names()
 
 
 @contextmanager

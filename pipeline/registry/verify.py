@@ -38,18 +38,19 @@ def _opened(reference: str, *, offline: bool) -> Iterator[tuple[Path | None, Pat
     """Yield the model's folder (None for mere weights), its weights folder, and what is known so far."""
     from pipeline.inference.denoiser import find_weights
     from pipeline.registry.archive import is_archive, opened
-    from pipeline.registry.pull import pull
+    from pipeline.registry.pull import pull, pulled_anew
 
     if reference.startswith(("models:/", "runs:/")):
-        pulled = pull(reference, offline=offline or None)
-        rows = [("registry", pulled.note or _place(pulled.name, pulled.version))]
-        if not pulled.listed:
-            rows.append(("files", f"no {MANIFEST}: registered by unveil 0.5 or before; the weights alone have a hash"))
-            yield None, pulled.weights, rows
-            return
-        entries = check_files(pulled.folder, pulled.digest, f"--model {reference!r}", strict=False)
-        rows.append(("files", f"{len(entries)} of {len(entries)} by sha256; {MANIFEST} {pulled.digest}"))
-        yield pulled.folder, pulled.weights, rows
+        # As others would get it now, whatever was pulled before.
+        with contextlib.nullcontext(pull(reference, offline=True)) if offline else pulled_anew(reference) as pulled:
+            rows = [("registry", pulled.note or _place(pulled.name, pulled.version))]
+            if not pulled.listed:
+                rows.append(("files", f"no {MANIFEST}: registered by unveil 0.5 or before; only weights have a hash"))
+                yield None, pulled.weights, rows
+                return
+            entries = check_files(pulled.folder, pulled.digest, f"--model {reference!r}")
+            rows.append(("files", f"{len(entries)} of {len(entries)} by sha256; {MANIFEST} {pulled.digest}"))
+            yield pulled.folder, pulled.weights, rows
     elif is_archive(Path(reference)):
         with opened(Path(reference)) as model:
             entries = check_files(model.folder, model.digest, reference)
