@@ -272,6 +272,6 @@ def test_a_version_of_an_earlier_unveil_is_still_pulled(tmp_path: Path) -> None:
     "reference", ["models:/no-such/1", "models:/x@y@z", "runs:/0123/../..", "models:/", "runs:/nope"]
 )
 def test_what_is_not_there_is_one_line(reference: str) -> None:
-    with pytest.raises(UserError, match="not found|expected models:/") as caught:
+    with pytest.raises(UserError, match=r"not found|expected models:/") as caught:
         pull(reference)
     assert "\n" not in str(caught.value)

@@ -21,6 +21,7 @@ MANIFEST: Final = "unveil.json"
 WEIGHTS: Final = "artifacts/weights"
 """The weights folder inside a registered model."""
 
+_NEEDED: Final = ("MLmodel", f"{WEIGHTS}/model.json", f"{WEIGHTS}/model.safetensors")
 README: Final = "README.md"
 MAX_BYTES: Final = 4 << 30
 MAX_FILES: Final = 512
@@ -93,6 +94,8 @@ def read_manifest(data: bytes, where: str, *, digest: str | None) -> list[Entry]
             raise refused(f"that lists {entry.path!a}, a path that leads elsewhere")
         if entry.path.lower().endswith(_PICKLES):
             raise refused(f"that lists {shown(entry.path)}: pickles and binaries are never loaded")
+    if missing := [name for name in _NEEDED if name not in {entry.path for entry in entries}]:
+        raise refused(f"that lists no {missing[0]}")
     return entries
 
 
