@@ -108,7 +108,9 @@ def run_demo(out: Path, data: Path | None, overrides: list[str], *, train: Train
     table = _pairs_table(denoiser, test, run_dir) if test else _photos_table(sources, denoised)
     photos = None if test else sources
     shown = report_run(run_dir, photos=photos, out=folder / "report.html", title="unveil demo")
-    model = f"models:/{trained.registered_model}@{trained.alias}"
+    # A gate that did not let it be champion does not keep it from being used.
+    at = f"@{trained.alias}" if trained.alias else f"/{trained.version}"
+    model = f"models:/{trained.registered_model}{at}"
     folder_of_photos = shlex.quote(str(data)) if data else "my/photos"
     return DemoResult(
         run_dir=str(run_dir),

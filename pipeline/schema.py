@@ -39,6 +39,9 @@ class DataConfig(Section):
     path: str = ""
     """Folder of images, or one image; set by `--data`. Noisy photos, or clean images when `noise` is given."""
 
+    licence: str = Field(default="", max_length=300)
+    """Licence of the images, and whose they are; stands in the model's card, which else says that it is unknown."""
+
     layout: Literal["auto", "plain", "sidd", "polyu", "pairs", "nind"] = "auto"
     """Which files of the folder are the noisy side, when there is no `noise` recipe. `auto` leaves out what a known
     data set calls clean; a named layout takes its noisy files and nothing else; `plain` takes every image."""

@@ -1,7 +1,7 @@
 """MLflow runs, written by the driver only: one run per training, however often its workers restart.
 
-With `registry.py` the only importer of mlflow. Training never dies of it: rows stay in log.jsonl, which is the
-spool, and are sent once the server answers again.
+With `registry/store.py` and `registry/served.py` the only importer of mlflow. Training never dies of it: rows stay in
+log.jsonl, which is the spool, and are sent once the server answers again.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pipeline.home import home, quiet_third_parties
 
 _RETRY_SECONDS = 30.0
 _SQLITE = "sqlite:///"
+_SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 
 
 def connect() -> Any:
@@ -100,7 +101,12 @@ def answering(mlflow: Any) -> Iterator[None]:
 
 
 def _masked(text: str) -> str:
-    return re.sub(r"(://[^:/@\s]*):[^@/\s]*@", r"\1:***@", text)
+    # To the last @ before the path: a password may hold one that nobody has quoted.
+    text = re.sub(r"(://[^:/@\s]*):[^/\s]*@", r"\1:***@", text)
+    for name in _SECRETS:
+        secret = os.environ.get(name)
+        text = text.replace(secret, "***") if secret else text
+    return text
 
 
 def experiment_id(mlflow: Any, name: str) -> str:

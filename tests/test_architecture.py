@@ -23,7 +23,12 @@ MAY_IMPORT = {
 LAZY_EXCEPTION = {("pipeline/commands/tune.py", "tuning")}
 DOORS = {
     "rawpy": {"raw/files.py"},
-    "mlflow": {"pipeline/tracking.py", "pipeline/registry.py", "pipeline/serving_template.py"},
+    "mlflow": {
+        "pipeline/tracking.py",
+        "pipeline/registry/store.py",
+        "pipeline/registry/served.py",
+        "pipeline/registry/serving_template.py",
+    },
     "ray": {
         "pipeline/cluster.py",
         "pipeline/data/synth_actor.py",

@@ -174,7 +174,10 @@ def test_a_wrong_call_is_one_line_and_leaves_nothing(
     folder = weights(UNetSpec(width=4, depth=2), InferenceSpec())
     for arguments, reason in (
         (("--out", tmp_path / "a.bin"), "--format: expected pt2 or onnx, here or as the ending of --out, found 'bin'"),
-        (("--out", tmp_path / "a.pt2", "--format", "tflite"), "--format: expected one of pt2, onnx, found 'tflite'"),
+        (
+            ("--out", tmp_path / "a.pt2", "--format", "tflite"),
+            "--format: expected one of pt2, onnx, unveil, found 'tflite'",
+        ),
         (("--out", tmp_path / "a.pt2", "--attention", "seeded"), "expected a network with attention masks"),
         (("--out", tmp_path / "a.pt2", "--attention", "some"), "--attention: expected one of off, seeded"),
         (("--out", tmp_path / "a.pt2", "--height", "30"), "--height: expected a multiple of 4, at least 8, found 30"),

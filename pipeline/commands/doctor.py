@@ -110,7 +110,7 @@ def _rawpy() -> str:
 
 
 def _tracking() -> str:
-    from pipeline.registry import list_models
+    from pipeline.registry.listing import list_models
     from pipeline.tracking import masked_uri
 
     return f"{masked_uri()}: {len(list_models())} registered model version(s)"

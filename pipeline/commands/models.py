@@ -10,21 +10,27 @@ import typer
 
 from pipeline.commands.models_export import export
 from pipeline.commands.models_import import import_foreign
+from pipeline.commands.models_promote import promote
 from pipeline.commands.models_show import networks, show
+from pipeline.commands.models_verify import verify
 from pipeline.commands.options import Json
 from pipeline.console import console, print_json
 
-models_app = typer.Typer(help="List, show, register and pull trained models.", no_args_is_help=True)
+models_app = typer.Typer(
+    help="List, show, register, promote, pull, verify and move trained models.", no_args_is_help=True
+)
 
 _Ref = Annotated[
     str, typer.Argument(help="Weights folder, run folder, models:/name@alias, models:/name/3 or runs:/id.")
 ]
+_SHORT = 40
 
 
 @models_app.command("list")
 def list_registered(json_output: Json = False) -> None:
     """List the registered versions, newest first."""
-    from pipeline.registry import list_models
+    from pipeline.data.paths import shown
+    from pipeline.registry.listing import list_models
     from pipeline.tracking import masked_uri
 
     rows = list_models()
@@ -32,11 +38,16 @@ def list_registered(json_output: Json = False) -> None:
         print_json({"registry": masked_uri(), "models": rows})
         return
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table("model", "version", "aliases", "created", "run", title=masked_uri())
+    table = Table("model", "version", "aliases", "gate", "created", "run", title=masked_uri())
     for row in rows:
         created = datetime.fromtimestamp(row["created"], UTC).strftime("%Y-%m-%d %H:%M")
-        table.add_row(row["model"], str(row["version"]), ", ".join(row["aliases"]), created, row["run_id"])
+        gate = shown(row["gate"] or "unknown")
+        gate = gate if len(gate) <= _SHORT else gate[:_SHORT] + "..."
+        cells = (row["model"], str(row["version"]), ", ".join(row["aliases"]), gate, created, row["run_id"] or "")
+        # Names and tags come from a server: nothing in them may restyle the terminal.
+        table.add_row(*(Text(cell) for cell in cells))
     console.print(table)
 
 
@@ -48,61 +59,73 @@ models_app.command()(networks)
 def register(
     ref: _Ref,
     name: Annotated[str, typer.Option("--name", help="Registered model to add a version to.")] = "unveil",
-    alias: Annotated[str, typer.Option("--alias", help="Alias to move to the new version.")] = "champion",
+    alias: Annotated[
+        str, typer.Option("--alias", help="Alias to move to the new version, if its gate lets it.")
+    ] = "champion",
+    licence: Annotated[
+        str | None, typer.Option("--licence", help="Licence of the training data, for the card.", show_default=False)
+    ] = None,
     json_output: Json = False,
 ) -> None:
     """Register a weights folder as a new version."""
-    from models import load
     from pipeline.inference.denoiser import find_weights
-    from pipeline.registry import register_weights
+    from pipeline.registry.promotion import not_promoted
+    from pipeline.registry.store import register_weights
 
     folder = find_weights(ref)
-    version = register_weights(folder, experiment="unveil", model=name, alias=alias, card=load(folder).card)
+    done = register_weights(folder, experiment="unveil", model=name, alias=alias, licence=licence)
     if json_output:
-        print_json({"registered_model": name, "version": version, "alias": alias})
+        print_json({"registered_model": name, "version": done.version, "alias": done.alias, "gate": done.gate})
         return
-    console.print(f"registered  models:/{name}@{alias} (version {version})", markup=False)
+    console.print(f"registered  models:/{name}/{done.version}", markup=False)
+    if done.alias:
+        console.print(
+            f"alias       models:/{name}@{alias} points at it now; gate: {done.gate}", markup=False, soft_wrap=True
+        )
+    else:
+        console.print(f"note        {not_promoted(name, done, alias)}", markup=False, soft_wrap=True)
 
 
-@models_app.command()
-def promote(
-    name: Annotated[str, typer.Argument(help="Registered model.")],
-    version: Annotated[int, typer.Argument(help="Version to point the alias at.")],
-    alias: Annotated[str, typer.Option("--alias", help="Alias to move.")] = "champion",
-    json_output: Json = False,
-) -> None:
-    """Point an alias at a version."""
-    from pipeline.registry import set_alias
-
-    set_alias(name, version, alias)
-    if json_output:
-        print_json({"registered_model": name, "version": version, "alias": alias})
-        return
-    console.print(f"models:/{name}@{alias} is now version {version}", markup=False)
+models_app.command()(promote)
+models_app.command()(verify)
 
 
 @models_app.command()
 def pull(
     ref: _Ref,
-    out: Annotated[Path, typer.Option("--out", help="New folder for the weights.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="New folder for the weights; without it they are kept for later use.")
+    ] = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Do not ask the registry; take what was pulled before.")
+    ] = False,
     json_output: Json = False,
 ) -> None:
-    """Copy a model's weights folder out of the registry, checked by hash."""
+    """Fetch a model from the registry, every file checked by hash; from then on it works without the registry."""
     import shutil
 
-    from models import load
     from pipeline.errors import UserError
-    from pipeline.inference.denoiser import find_weights
+    from pipeline.inference.denoiser import NetworkDenoiser, find_weights
+    from pipeline.registry import pull as registry
 
-    if out.exists():
+    if out is not None and out.exists():
         raise UserError(f"--out {str(out)!r}: expected a folder that does not exist yet")
-    folder = find_weights(ref)
-    load(folder)
-    shutil.copytree(folder, out)
+    note = None
+    if ref.startswith(("models:/", "runs:/")):
+        pulled = registry.pull(ref, offline=offline or None)
+        folder, note = pulled.weights, pulled.note
+    else:
+        folder = find_weights(ref)
+    NetworkDenoiser(folder, "cpu")
+    if out is not None:
+        shutil.copytree(folder, out)
+        folder = out
     if json_output:
-        print_json({"model": ref, "weights": str(out.resolve())})
+        print_json({"model": ref, "weights": str(folder.resolve()), "note": note})
         return
-    console.print(f"weights  {out.resolve()}", markup=False, soft_wrap=True)
+    if note:
+        console.print(f"note: {note}", markup=False, style="yellow", soft_wrap=True)
+    console.print(f"weights  {folder.resolve()}", markup=False, soft_wrap=True)
 
 
 models_app.command("import")(import_foreign)

@@ -1,4 +1,4 @@
-"""`unveil models export`: a model as one file for programs that have never heard of unveil."""
+"""`unveil models export`: a model as one file, for programs that have never heard of unveil or for another registry."""
 
 from __future__ import annotations
 
@@ -10,15 +10,22 @@ import typer
 from pipeline.commands.options import Json
 from pipeline.console import console, print_json
 
-_FORMATS = ("pt2", "onnx")
+_FORMATS = ("pt2", "onnx", "unveil")
 _ATTENTION = ("off", "seeded")
 
 
 def export(
     ref: Annotated[str, typer.Argument(help="Weights folder, run folder, models:/name@alias or runs:/id.")],
-    out: Annotated[Path, typer.Option("--out", help="New file; what its user must do is written beside it as .json.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="New file; for pt2 and onnx, how to use it is written beside it as .json.")
+    ],
     file_format: Annotated[
-        str | None, typer.Option("--format", help="pt2 (torch.export) or onnx; default: the ending of --out.")
+        str | None,
+        typer.Option(
+            "--format",
+            help="pt2 (torch.export), onnx, or unveil: the whole registered model as a .zip, for `models import` into "
+            "another registry; default: the ending of --out.",
+        ),
     ] = None,
     attention: Annotated[
         str | None, typer.Option("--attention", help="Attention masks: off or seeded; default: as the model's card.")
@@ -29,13 +36,18 @@ def export(
     width: Annotated[int | None, typer.Option("--width", min=1, help="Columns of the image that is traced.")] = None,
     json_output: Json = False,
 ) -> None:
-    """Write a model as one file, compared with the network at three sizes before it is kept."""
+    """Write a model as one file; pt2 and onnx are compared with the network at three sizes before they are kept."""
     from pipeline.errors import UserError
     from pipeline.model_export import export_model
 
     for option, value, choices in (("format", file_format, _FORMATS), ("attention", attention, _ATTENTION)):
         if value is not None and value not in choices:
             raise UserError(f"--{option}: expected one of {', '.join(choices)}, found {value!r}")
+    if file_format == "unveil" or (file_format is None and out.suffix == ".zip"):
+        if (attention, height, width) != (None, None, None):
+            raise UserError("--attention, --height, --width: expected with pt2 and onnx only, found --format unveil")
+        _export_whole(ref, out, json_output=json_output)
+        return
     done = export_model(
         ref,
         out,
@@ -54,6 +66,20 @@ def export(
         f"file     {done.file.resolve()}\n"
         f"how      {done.sidecar.resolve()}\n"
         f"checked  {sizes}: at most {worst:.1e} from the network",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _export_whole(ref: str, out: Path, *, json_output: bool) -> None:
+    from pipeline.registry.archive import export_archive
+
+    digest = export_archive(ref, out)
+    if json_output:
+        print_json({"file": str(out.resolve()), "format": "unveil", "digest": digest})
+        return
+    console.print(
+        f"file     {out.resolve()}\nnext     unveil models import {out.name} --name NAME   (in the other registry)",
         markup=False,
         soft_wrap=True,
     )

@@ -81,6 +81,7 @@ def _of_weights(ref: str, measure: bool) -> dict[str, Any]:
     from models import load, measure_reach
     from pipeline.errors import UserError
     from pipeline.inference.denoiser import find_weights
+    from pipeline.registry.card import licence
 
     _check(ref)
     folder = find_weights(ref)
@@ -91,7 +92,16 @@ def _of_weights(ref: str, measure: bool) -> dict[str, Any]:
     facts = _facts(ref, loaded.spec, loaded.inference)
     if measure:
         facts["network"]["receptive_field_measured"] = 2 * measure_reach(loaded.network) + 1
-    return {**facts, "folder": str(folder), "card": loaded.card, "sha256": loaded.sha256}
+    told = {"licence": licence(loaded.card), "readme": _readme(folder)}
+    return {**facts, "folder": str(folder), "card": loaded.card, "sha256": loaded.sha256, **told}
+
+
+def _readme(folder: Path) -> str | None:
+    """The card for people, which registering has written beside the weights."""
+    from pipeline.registry.artifact import README
+
+    path = folder / README
+    return path.read_text("utf-8", errors="replace")[:100_000] if path.is_file() else None
 
 
 def _check(ref: str) -> None:
@@ -124,6 +134,8 @@ def _facts(ref: str, spec: NetworkSpec, inference: Any) -> dict[str, Any]:
         "spec": spec_to_dict(spec),
         "inference": {**means, **spec_to_dict(inference), **means},
         "card": {},
+        "licence": None,
+        "readme": None,
         "sha256": None,
     }
 
@@ -160,6 +172,8 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
 
         # What it was measured by is in --json.
         rows.append(("gate", gate_text(gate)))
+    if facts["licence"] is not None:
+        rows.append(("licence of the data", facts["licence"]))
     card = flatten({name: value for name, value in facts["card"].items() if name not in ("config", "gate")})
     rows += [(name, str(value)) for name, value in card.items()]
     return [*rows, ("sha256", facts["sha256"])] if facts["sha256"] else rows

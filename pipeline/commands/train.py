@@ -50,7 +50,8 @@ def train(
 
         console.print(f"gate        {gate_text(result.gate)}", soft_wrap=True, markup=False)
     console.print(
-        f"registered  models:/{result.registered_model}@{result.alias} (version {result.version})",
+        f"registered  models:/{result.registered_model}/{result.version}"
+        + (f", which models:/{result.registered_model}@{result.alias} points at now" if result.alias else ""),
         markup=False,
     )
 

@@ -122,30 +122,17 @@ class NetworkDenoiser:
 
 
 def adapt_channels(image: FloatImage, network_channels: int, run: Callable[[FloatImage], FloatImage]) -> FloatImage:
-    """Send a picture through a network that has another number of channels.
-
-    Alpha (the last of 2 or 4 channels) passes through untouched. Grey goes into a colour network as equal
-    channels and comes back as their mean; colour goes through a grey network channel by channel.
-
-    Args:
-        image: (H, W, C), C in 1..4.
-        network_channels: channels of the network's input.
-        run: maps (H, W, network_channels) to the same shape.
+    """Send a picture through a network that has another number of channels: `models.pictures.adapt_channels`.
 
     Raises:
         UserError: no rule for this pair of channel counts.
     """
-    colours = image.shape[2] - 1 if image.shape[2] in (2, 4) else image.shape[2]
-    colour, alpha = image[..., :colours], image[..., colours:]
-    if colours == network_channels:
-        result = run(colour)
-    elif colours == 1:
-        result = run(np.repeat(colour, network_channels, axis=2)).mean(axis=2, keepdims=True)
-    elif network_channels == 1:
-        result = np.concatenate([run(colour[..., [index]]) for index in range(colours)], axis=2)
-    else:
-        raise UserError(f"model: expected one for 1 or {colours} channels, found {network_channels}")
-    return np.concatenate([result, alpha], axis=2).astype(np.float32, copy=False)
+    from models.pictures import adapt_channels as adapt
+
+    try:
+        return adapt(image, network_channels, run)
+    except ValueError as error:
+        raise UserError(f"model: {error}") from None
 
 
 def load_denoiser(ref: str, device: str = "auto") -> NetworkDenoiser:
@@ -179,7 +166,7 @@ def read_weights(ref: str, spec: NetworkSpec) -> dict[str, Tensor]:
 def find_weights(ref: str) -> Path:
     """Return the local weights folder that ``ref`` names, fetching it from the registry if need be."""
     if ref.startswith(("models:/", "runs:/")):
-        from pipeline.registry import fetch
+        from pipeline.registry.pull import fetch
 
         return fetch(ref)
     folder = Path(ref)

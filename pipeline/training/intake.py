@@ -95,7 +95,12 @@ def data_card(config: TrainConfig, manifest: dict[str, Any]) -> dict[str, Any]:
     return {
         "unveil": __version__,
         "config": dump(config),
-        "data": {"path": manifest["path"], "images": manifest["images"], "hash": manifest["hash"]},
+        "data": {
+            "path": manifest["path"],
+            "images": manifest["images"],
+            "hash": manifest["hash"],
+            "licence": config.data.licence or None,
+        },
         "domain": config.data.domain,
         **({"raw": manifest["raw"]} if "raw" in manifest else {}),
         "clean_images_read": config.noise is not None,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.cluster import submitted
 from pipeline.errors import RunError
+from pipeline.registry.promotion import not_promoted
 from pipeline.training.adapt import adapted, as_stored
 from pipeline.training.fit import fit_into
 from pipeline.training.follow import following, open_tracker
@@ -20,6 +21,7 @@ from pipeline.training.stages import train_in_stages
 from pipeline.training.stopping import StoppedError, Stopping, stopping_on_signals
 
 if TYPE_CHECKING:
+    from pipeline.registry.store import Registered
     from pipeline.schema import TrainConfig
     from pipeline.tracking import Tracker
 
@@ -37,7 +39,8 @@ class TrainResult:
     mlflow_run_id: str
     registered_model: str
     version: int
-    alias: str
+    alias: str | None
+    """The alias that points at the new version; None if the gate did not let it."""
     steps: int
     seconds: float
     final_loss: float
@@ -84,7 +87,7 @@ def train(
             else:
                 with following(run_dir, tracker, listen):
                     fit(config, run_dir, source, card)
-            version = _register(config, run_dir, tracker, card, listen, stopping)
+            registered = _register(config, run_dir, tracker, listen, stopping)
             status = "FINISHED"
         except (KeyboardInterrupt, StoppedError):
             status = "KILLED"
@@ -93,7 +96,9 @@ def train(
             tracker.finish(status)
         if tracker.problem:
             listen("say", {"text": f"tracking: not everything reached the server: {tracker.problem}"})
-        return _result(config, run_dir, tracker.run_id, version)
+        if registered.alias is None:
+            listen("say", {"text": not_promoted(config.tracking.model, registered, config.tracking.alias)})
+        return _result(config, run_dir, tracker.run_id, registered)
 
 
 def _with_start(config: TrainConfig) -> TrainConfig:
@@ -111,14 +116,13 @@ def _register(
     config: TrainConfig,
     run_dir: Path,
     tracker: Tracker,
-    card: dict[str, Any],
     listen: Listener,
     stopping: Stopping,
-) -> int:
+) -> Registered:
     """Register the weights; a server that is away for a moment, at the end of hours of work, is waited for."""
     for seconds in _REGISTER_AGAIN_SECONDS:
         try:
-            return _register_now(config, run_dir, tracker, card)
+            return _register_now(config, run_dir, tracker)
         except RunError as error:
             listen("say", {"text": f"{error}; trying again in {seconds} s"})
         deadline = time.monotonic() + seconds
@@ -126,13 +130,13 @@ def _register(
             stopping.check()
             time.sleep(0.2)
     try:
-        return _register_now(config, run_dir, tracker, card)
+        return _register_now(config, run_dir, tracker)
     except RunError as error:
         raise RunError(f"{error}; training is finished, --resume --out {str(run_dir)!r} registers it") from error
 
 
-def _register_now(config: TrainConfig, run_dir: Path, tracker: Tracker, card: dict[str, Any]) -> int:
-    from pipeline.registry import register
+def _register_now(config: TrainConfig, run_dir: Path, tracker: Tracker) -> Registered:
+    from pipeline.registry.store import register
 
     tracker.artifact(run_dir / "weights", "weights")
     return register(
@@ -140,23 +144,18 @@ def _register_now(config: TrainConfig, run_dir: Path, tracker: Tracker, card: di
         run_id=tracker.run_id,
         model=config.tracking.model,
         alias=config.tracking.alias,
-        card={
-            "data": card["data"],
-            "method": card["config"]["method"],
-            "clean_images_read": card["clean_images_read"],
-        },
     )
 
 
-def _result(config: TrainConfig, run_dir: Path, run_id: str, version: int) -> TrainResult:
+def _result(config: TrainConfig, run_dir: Path, run_id: str, registered: Registered) -> TrainResult:
     history = read_history(run_dir)
     return TrainResult(
         run_dir=str(run_dir),
         weights=str(run_dir / "weights"),
         mlflow_run_id=run_id,
         registered_model=config.tracking.model,
-        version=version,
-        alias=config.tracking.alias,
+        version=registered.version,
+        alias=registered.alias,
         steps=history[-1]["step"] if history else 0,
         seconds=history[-1]["seconds"] if history else 0.0,
         final_loss=history[-1]["loss"] if history else float("nan"),

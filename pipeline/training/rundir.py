@@ -24,6 +24,7 @@ _MAY_CHANGE = (
     "tracking.",
     "inference.",
     "data.cache_mb",
+    "data.licence",
     "trust.every",
     "trust.patience",
     "trust.keep",

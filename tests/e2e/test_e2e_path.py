@@ -38,7 +38,7 @@ out = model.predict(photo[None])
 assert out.dtype == np.uint8 and out.shape == (1, *photo.shape)
 np.save({result!r}, out[0])
 try:
-    model.predict(np.zeros((1, 8, 8, 4), np.float32))
+    model.predict(np.zeros((1, 8, 8, 5), np.float32))
 except ValueError as error:
     report["wrong_channels"] = str(error)
 print(json.dumps(report))
@@ -170,7 +170,7 @@ def test_the_alias_works_in_a_process_that_never_heard_of_this_repository(
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "expected an array of shape (B, H, W, 3)" in json.loads(done.stdout.splitlines()[-1])["wrong_channels"]
+    assert "a picture must have shape (H, W, C)" in json.loads(done.stdout.splitlines()[-1])["wrong_channels"]
     iio.imwrite(tmp_path / "photo.png", world["photo"])
     ours = run(
         world["environment"],

@@ -1,0 +1,113 @@
+"""Pictures as people have them, through a network: any size, grey, colour or alpha, whole numbers or floats.
+
+What a registered model and the command line share, so that both give the same bytes.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from .inference import InferenceSpec, denoise
+from .level_offset import correct_offset
+from .network import Network
+
+FloatImage = NDArray[np.float32]
+
+
+def denoise_picture(
+    network: Network, pixels: NDArray[Any], spec: InferenceSpec, *, strength: float = 1.0
+) -> NDArray[Any]:
+    """Denoise one picture.
+
+    Args:
+        network: in evaluation mode.
+        pixels: (H, W, C), C in 1..4, any H, W >= 1; uint8 or uint16 over their whole range, or floats with black 0
+            and white 1. `adapt_channels` says what becomes of grey, colour and alpha.
+        spec: how to denoise.
+        strength: 0 to 1, share of the way from the noisy picture to the denoised one.
+
+    Returns:
+        The same shape and dtype, floats as float32. Whole numbers are clipped and rounded to the nearest, floats are
+        not clipped.
+
+    Raises:
+        ValueError: another shape or dtype, values that are not finite, or a network for other channels.
+    """
+    if pixels.ndim != 3 or pixels.shape[2] not in (1, 2, 3, 4) or 0 in pixels.shape:
+        raise ValueError(f"a picture must have shape (H, W, C) with C in 1..4, got {pixels.shape}")
+    if not 0 <= strength <= 1:
+        raise ValueError(f"strength must be 0 to 1, got {strength}")
+    white = np.iinfo(pixels.dtype).max if pixels.dtype in (np.uint8, np.uint16) else None
+    if white is None and pixels.dtype.kind != "f":
+        raise ValueError(f"pixels must be uint8, uint16 or floats in [0, 1], got {pixels.dtype}")
+    image = pixels.astype(np.float32)
+    if white is not None:
+        image = image / np.float32(white)
+    elif not np.isfinite(image).all():
+        raise ValueError("pixels must be finite, got NaN or infinity")
+    denoised = _with_offset(image, adapt_channels(image, network.channels, _run(network, spec)), spec)
+    if strength < 1:
+        denoised = image + np.float32(strength) * (denoised - image)
+    if white is None:
+        return denoised
+    # float64, because float32 cannot hold 65535 * x + 0.5 exactly.
+    whole: NDArray[Any] = np.rint(np.clip(denoised.astype(np.float64), 0.0, 1.0) * white).astype(pixels.dtype)
+    return whole
+
+
+def adapt_channels(image: FloatImage, network_channels: int, run: Callable[[FloatImage], FloatImage]) -> FloatImage:
+    """Send a picture through a network that has another number of channels.
+
+    Alpha (the last of 2 or 4 channels) passes through untouched. Grey goes into a colour network as equal
+    channels and comes back as their mean; colour goes through a grey network channel by channel.
+
+    Args:
+        image: (H, W, C), C in 1..4.
+        network_channels: channels of the network's input.
+        run: maps (H, W, network_channels) to the same shape.
+
+    Raises:
+        ValueError: no rule for this pair of channel counts.
+    """
+    colours = _colours(image)
+    colour, alpha = image[..., :colours], image[..., colours:]
+    if colours == network_channels:
+        result = run(colour)
+    elif colours == 1:
+        result = run(np.repeat(colour, network_channels, axis=2)).mean(axis=2, keepdims=True)
+    elif network_channels == 1:
+        result = np.concatenate([run(colour[..., [index]]) for index in range(colours)], axis=2)
+    else:
+        raise ValueError(f"expected a network for 1 or {colours} channels, found {network_channels}")
+    return np.concatenate([result, alpha], axis=2).astype(np.float32, copy=False)
+
+
+def _run(network: Network, spec: InferenceSpec) -> Callable[[FloatImage], FloatImage]:
+    # The offset is mended outside, where grey and alpha are what they were.
+    plain = replace(spec, offset="keep")
+
+    def run(image: FloatImage) -> FloatImage:
+        batch = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
+        result: FloatImage = denoise(network, batch, plain)[0].cpu().numpy().transpose(1, 2, 0)
+        return result
+
+    return run
+
+
+def _with_offset(noisy: FloatImage, denoised: FloatImage, spec: InferenceSpec) -> FloatImage:
+    if spec.offset == "keep":
+        return denoised
+    count = _colours(noisy)
+    planes = [
+        torch.from_numpy(np.ascontiguousarray(each[..., :count].transpose(2, 0, 1))) for each in (noisy, denoised)
+    ]
+    changed = correct_offset(planes[0], planes[1], spec.offset).numpy().transpose(1, 2, 0)
+    return np.concatenate([changed, denoised[..., count:]], axis=2)
+
+
+def _colours(image: NDArray[Any]) -> int:
+    return int(image.shape[2] - 1 if image.shape[2] in (2, 4) else image.shape[2])

@@ -1,0 +1,1 @@
+"""The model registry: self-contained models, their cards, who may be champion, and how they travel."""
