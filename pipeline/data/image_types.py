@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import UserError
 
+if TYPE_CHECKING:
+    from pipeline.data.exr import ExrLayers
+
 S = TypeVar("S", bound=np.generic)
 
 Pixels = NDArray[Any]
 """(H, W, C), C in 1..4, of dtype uint8, uint16 or float32."""
 
-Format = Literal["png", "jpeg", "tiff", "bmp", "webp", "raw"]
+Format = Literal["png", "jpeg", "tiff", "bmp", "webp", "raw", "exr"]
 
 MAX_PIXELS = 300_000_000
 """Above this a header is taken for a mistake or an attack; 300 million holds every camera sold today."""
@@ -76,7 +79,7 @@ class Image:
     pixels: Pixels
     """(H, W, C), C in 1..4; uint8 or uint16 over their whole range, or float32 with black 0 and white 1.
 
-    With 2 or 4 channels the last one is alpha.
+    With 2 or 4 channels the last one is alpha. Of an EXR: linear float32 without a limit, and alpha is in ``layers``.
     """
 
     format: Format = "png"
@@ -87,6 +90,9 @@ class Image:
 
     note: str | None = None
     """What a user should know about how the pixels were made, such as from an X-Trans mosaic; or None."""
+
+    layers: ExrLayers | None = None
+    """Of an EXR: its attributes and the channels that are not the colours."""
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 3 or not 1 <= self.pixels.shape[2] <= 4 or 0 in self.pixels.shape:

@@ -13,12 +13,12 @@ from typing import Any, Literal
 
 from pipeline.data.failures import failure_line
 from pipeline.data.folders import SourceFile
-from pipeline.data.images import read_image, to_float
 from pipeline.data.paths import shown
 from pipeline.errors import UserError
 from pipeline.inference.denoiser import Denoiser
 from pipeline.inference.offset import denoise_measured, told
 from pipeline.inference.outputs import DEFAULT, OutputOptions, plan_outputs
+from pipeline.inference.picture import joined, profile_note, read_picture
 from pipeline.inference.written import write_denoised
 
 
@@ -123,7 +123,7 @@ def denoise_files(
         RunError: the disk is full or read-only, so that no other file could succeed.
     """
     outputs = plan_outputs(sources, out, options)
-    convert = partial(_denoise_file, denoiser)
+    convert = partial(_denoise_file, denoiser, options)
     return convert_files(sources, outputs, convert, options, on_progress=on_progress)
 
 
@@ -183,8 +183,8 @@ def _convert_file(
     return result("ok")
 
 
-def _denoise_file(denoiser: Denoiser, source: Path, output: Path) -> Made:
-    image = read_image(source)
-    denoised, offset = denoise_measured(denoiser, to_float(image.pixels))
-    write_denoised(output, image, denoised)
-    return Made(note=image.note, offset=offset)
+def _denoise_file(denoiser: Denoiser, options: OutputOptions, source: Path, output: Path) -> Made:
+    picture = read_picture(source)
+    denoised, offset = denoise_measured(denoiser, picture.seen)
+    note = write_denoised(output, picture, denoised, options)
+    return Made(note=joined(picture.note, profile_note(picture.image), note), offset=offset)
