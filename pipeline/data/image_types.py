@@ -51,6 +51,10 @@ class Metadata:
     png_chunks: tuple[tuple[bytes, bytes], ...] = ()
     """Colour, text and time chunks of a PNG, as (type, data); only a PNG can carry them on."""
 
+    tiff_tags: tuple[tuple[int, int, int, bytes], ...] = ()
+    """Tags of a TIFF that only a TIFF can carry on, as (tag, type, count, little-endian value): the calibration of a
+    microscope, ImageJ's metadata, the name of a page."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Header:
@@ -70,6 +74,29 @@ class Header:
 
     format: Format
     """What the content is, whatever the name says."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pages:
+    """What a TIFF file holds, one picture or a stack."""
+
+    count: int
+    """Pages that are pictures."""
+
+    left_out: int
+    """Pages that are none: reduced copies and transparency masks."""
+
+    compressed: bool
+    """Whether the first page is."""
+
+    floats: bool
+    """Whether any page has float samples."""
+
+    order: str
+    """``<`` or ``>``, the byte order of the file."""
+
+    size: int
+    """Bytes of all pictures, decoded."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -21,11 +20,11 @@ from pipeline.data.image_types import ImageError as ImageError
 from pipeline.data.image_types import Metadata as Metadata
 from pipeline.data.image_types import Pixels as Pixels
 from pipeline.data.image_types import without_alpha as without_alpha
+from pipeline.data.opening import failures_named, opened, sniff
 from pipeline.data.paths import shown
-from pipeline.data.reasons import reason, refusal
+from pipeline.data.reasons import refusal
 from pipeline.data.replacing import replacing as replacing
 from pipeline.data.replacing import write_bytes as write_bytes
-from pipeline.errors import UserError
 from raw.files import RAW_SUFFIXES
 from raw.isolated import raw_size_isolated, read_raw_isolated, render_srgb_isolated
 from raw.raw_file import RawFile
@@ -58,16 +57,6 @@ NOTES = {
 
 _LINEAR = "expected display values, found linear light (OpenEXR), which only unveil denoise reads"
 _HEADER_BYTES = 1 << 16
-_SIGNATURES: tuple[tuple[bytes, Format], ...] = (
-    (b"\x89PNG\r\n\x1a\n", "png"),
-    (b"\xff\xd8\xff", "jpeg"),
-    (b"II*\0", "tiff"),
-    (b"MM\0*", "tiff"),
-    (b"II+\0", "tiff"),
-    (b"MM\0+", "tiff"),
-    (b"BM", "bmp"),
-    (b"\x76\x2f\x31\x01", "exr"),
-)
 
 
 def read_header(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Header:
@@ -77,8 +66,8 @@ def read_header(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Header:
         ImageError: the file is missing, no image, damaged, or larger than ``max_pixels``.
     """
     path = Path(path)
-    with _failures_named(path), _opened(path) as file:
-        kind = _sniff(path, file)
+    with failures_named(path), opened(path) as file:
+        kind = sniff(path, file)
         if kind == "raw":
             height, width = _of_raw(raw_size_isolated, path, max_pixels)
             header = Header(height=height, width=width, channels=3, bits=16, format="raw")
@@ -121,7 +110,7 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Image:
             decoder crashed or took too long (raw and TIFF files are decoded in child processes).
     """
     image = read_unbounded(path, max_pixels=max_pixels)
-    with _failures_named(Path(path)):
+    with failures_named(Path(path)):
         if image.format == "exr":
             raise CodecError(_LINEAR)
         if image.pixels.dtype == np.float32 and not np.isfinite(image.pixels).all():
@@ -138,8 +127,8 @@ def read_unbounded(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Image:
         UserError: it is an EXR file, and the package for them is not installed.
     """
     path = Path(path)
-    with _failures_named(path), _opened(path) as file:
-        kind = _sniff(path, file)
+    with failures_named(path), opened(path) as file:
+        kind = sniff(path, file)
         metadata, note, layers = Metadata(), None, None
         pixels: Pixels
         if kind == "raw":
@@ -171,7 +160,7 @@ def read_raw_file(path: Path, *, max_pixels: int = MAX_PIXELS) -> RawFile:
     Raises:
         ImageError: as for `read_image`.
     """
-    with _failures_named(path):
+    with failures_named(path):
         return _of_raw(read_raw_isolated, path, max_pixels)
 
 
@@ -228,7 +217,7 @@ def write_image(path: str | Path, image: Image, *, bit_depth: BitDepth | None = 
 def _encode(kind: Format, image: Image) -> bytes:
     pixels = image.pixels
     if kind == "tiff":
-        from pipeline.data.tiff import encode_tiff
+        from pipeline.data.tiff_encoding import encode_tiff
 
         return encode_tiff(pixels, image.metadata)
     if kind == "png":
@@ -240,48 +229,8 @@ def _encode(kind: Format, image: Image) -> bytes:
     return encode_jpeg(in_depth(pixels, np.uint8), image.metadata)
 
 
-def _opened(path: Path) -> BinaryIO:
-    if path.is_dir():
-        raise CodecError("expected an image file, found a folder")
-    if path.exists() and not path.is_file():
-        raise CodecError("expected an image file, found a device or a pipe")
-    return path.open("rb")
-
-
 def _of_raw(read: Callable[..., T], path: Path, max_pixels: int) -> T:
     try:
         return read(path, max_pixels=max_pixels)
     except ValueError as error:
         raise refusal(error, path) from error
-
-
-def _sniff(path: Path, file: BinaryIO) -> Format:
-    start = file.read(64)
-    file.seek(0)
-    if not start:
-        raise CodecError("expected an image, found an empty file")
-    if path.suffix.lower() in RAW_SUFFIXES:
-        return "raw"
-    for signature, kind in _SIGNATURES:
-        if start.startswith(signature):
-            return kind
-    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
-        return "webp"
-    text = start[:24].decode("utf-8", "replace")
-    found = f"text ({text!a}...)" if _is_text(start) else f"unknown bytes ({start[:8].hex(' ')})"
-    raise CodecError(f"expected a PNG, JPEG, TIFF, BMP, WebP, EXR or raw file, found {found}")
-
-
-def _is_text(start: bytes) -> bool:
-    return all(byte >= 32 or byte in b"\t\n\r" for byte in start) and b"\x7f" not in start
-
-
-@contextmanager
-def _failures_named(path: Path) -> Iterator[None]:
-    """Turn whatever a decoder raises into an `ImageError` that starts with the path."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:  # decoders of hostile bytes raise anything, SyntaxError included
-        raise ImageError(f"{shown(path)}: {reason(error, path)}") from error

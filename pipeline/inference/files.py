@@ -14,11 +14,13 @@ from typing import Any, Literal
 from pipeline.data.failures import failure_line
 from pipeline.data.folders import SourceFile
 from pipeline.data.paths import shown
+from pipeline.data.tiff_pages import pages_of
 from pipeline.errors import UserError
 from pipeline.inference.denoiser import Denoiser
 from pipeline.inference.offset import denoise_measured, told
 from pipeline.inference.outputs import DEFAULT, OutputOptions, plan_outputs
 from pipeline.inference.picture import joined, profile_note, read_picture
+from pipeline.inference.stacks import denoise_stack
 from pipeline.inference.written import write_denoised
 
 
@@ -184,6 +186,10 @@ def _convert_file(
 
 
 def _denoise_file(denoiser: Denoiser, options: OutputOptions, source: Path, output: Path) -> Made:
+    pages = pages_of(source)
+    if pages is not None and pages.count > 1:
+        note, offset = denoise_stack(source, output, pages, denoiser, options)
+        return Made(note=note, offset=offset)
     picture = read_picture(source)
     denoised, offset = denoise_measured(denoiser, picture.seen)
     note = write_denoised(output, picture, denoised, options)

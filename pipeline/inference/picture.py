@@ -31,6 +31,9 @@ class Picture:
     note: str | None = None
     """What a user should know about how the pixels were made; or None."""
 
+    replaced: int = 0
+    """Pixels that held NaN or infinity."""
+
     def taken_back(self, denoised: FloatImage) -> FloatImage:
         """Map a denoised ``seen`` to the range of the stored values, integers over [0, 1]; nothing is cut off."""
         if self.view is None:
@@ -60,17 +63,21 @@ def picture_of(image: Image, view: DisplayView | None = None) -> Picture:
         return Picture(image=image, seen=to_float(image.pixels), note=image.note)
     colours, replaced = fill_non_finite(without_alpha(image.pixels))
     rest = image.pixels[..., colours.shape[2] :]
-    notes = [image.note] if image.note else []
     if replaced:
         image = replace(image, pixels=np.concatenate([colours, rest], axis=2))
-        what = "pixel that was" if replaced == 1 else "pixels that were"
-        notes.append(f"{replaced} {what} NaN or infinite, replaced by the median of those around")
+    note = joined(image.note, replaced_note(replaced) if replaced else None)
     if view is None:
         view = view_of_light(colours) if image.format == "exr" else view_of_display(colours)
-    note = "; ".join(notes) or None
     if not view.linear and view.exposure == 1 and colours.min() >= 0 and colours.max() <= 1:
-        return Picture(image=image, seen=to_float(image.pixels), note=note)
-    return Picture(image=image, seen=np.concatenate([view.show(colours), rest], axis=2), view=view, note=note)
+        return Picture(image=image, seen=to_float(image.pixels), note=note, replaced=replaced)
+    seen = np.concatenate([view.show(colours), rest], axis=2)
+    return Picture(image=image, seen=seen, view=view, note=note, replaced=replaced)
+
+
+def replaced_note(count: int) -> str:
+    """Say what was done about pixels that were no numbers."""
+    what = "pixel that was" if count == 1 else "pixels that were"
+    return f"{count} {what} NaN or infinite, replaced by the median of those around"
 
 
 def joined(*notes: str | None) -> str | None:
