@@ -49,8 +49,11 @@ def read_directory(
         offset: where the directory starts; the main one if None.
         tags: the entries to read; all if None.
 
+    Returns:
+        The entries by tag, without those that point outside of the structure.
+
     Raises:
-        ValueError: not a classic TIFF structure, a value lies outside of it, or the values take over 32 MiB.
+        ValueError: not a classic TIFF structure, the directory lies outside of it, or the values take over 32 MiB.
     """
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(block[:4])
     if order is None:
@@ -72,7 +75,7 @@ def read_directory(
             place = at + 8 if size <= 4 else struct.unpack_from(order + "I", block, at + 8)[0]
             value = block[place : place + size]
             if len(value) != size:
-                raise ValueError(f"tag {tag} points outside the structure")
+                continue
             if order == ">":
                 value = _swapped(value, _WORD_SIZES.get(kind, 1))
             entries[tag] = Entry(kind, count, value)
@@ -219,17 +222,21 @@ def sub_directories(exif: bytes) -> dict[int, dict[int, Entry]]:
 
 def _picture_entries(block: Buffer, offset: int | None = None) -> tuple[dict[int, Entry], dict[int, dict[int, Entry]]]:
     main = read_directory(block, offset, tags={*DESCRIPTIVE_TAGS, EXIF_POINTER, GPS_POINTER})
-    directories = {}
-    for pointer in (EXIF_POINTER, GPS_POINTER):
-        if pointer in main and len(main[pointer].value) == 4:
-            (start,) = struct.unpack("<I", main[pointer].value)
-            entries = read_directory(block, start)
-            inner = entries.pop(INTEROP_POINTER, None)
-            if entries:
-                directories[pointer] = entries
-                if pointer == EXIF_POINTER and inner is not None and len(inner.value) == 4:
-                    directories[INTEROP_POINTER] = read_directory(block, struct.unpack("<I", inner.value)[0])
+    exif, gps = (_pointed_to(block, main.get(pointer)) for pointer in (EXIF_POINTER, GPS_POINTER))
+    interoperability = _pointed_to(block, exif.pop(INTEROP_POINTER, None))
+    found = {EXIF_POINTER: exif, GPS_POINTER: gps, INTEROP_POINTER: interoperability}
+    directories = {pointer: entries for pointer, entries in found.items() if entries}
     return {tag: main[tag] for tag in DESCRIPTIVE_TAGS if tag in main}, directories
+
+
+def _pointed_to(block: Buffer, pointer: Entry | None) -> dict[int, Entry]:
+    """Return the entries of a sub-directory; none of a damaged one, which must not cost the others."""
+    if pointer is None or len(pointer.value) != 4:
+        return {}
+    try:
+        return read_directory(block, struct.unpack("<I", pointer.value)[0])
+    except ValueError:
+        return {}
 
 
 def _appended(block: bytes, directory: dict[int, Entry], at: int, order: str) -> bytes:

@@ -33,6 +33,26 @@ class CodecError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class JpegSettings:
+    """How a JPEG is stored, so that it can be written so again."""
+
+    colours: int
+    """1 for grey, 3 for YCbCr."""
+
+    tables: tuple[tuple[int, ...], ...]
+    """Quantisation tables of 64 numbers."""
+
+    subsampling: int
+    """0 for 4:4:4, 1 for 4:2:2, 2 for 4:2:0."""
+
+    progressive: bool
+    """Whether it comes in several scans."""
+
+    segments: tuple[tuple[int, bytes], ...] = ()
+    """Comments and what of XMP did not fit into one segment, as (marker, body)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Metadata:
     """What travels with the pixels, byte for byte where the format of the output allows it."""
 
@@ -50,6 +70,12 @@ class Metadata:
 
     png_chunks: tuple[tuple[bytes, bytes], ...] = ()
     """Colour, text and time chunks of a PNG, as (type, data); only a PNG can carry them on."""
+
+    photoshop: bytes | None = None
+    """Photoshop's image resources, which hold IPTC fields; JPEG and TIFF carry them."""
+
+    jpeg: JpegSettings | None = None
+    """Of a JPEG, for another JPEG."""
 
     tiff_tags: tuple[tuple[int, int, int, bytes], ...] = ()
     """Tags of a TIFF that only a TIFF can carry on, as (tag, type, count, little-endian value): the calibration of a

@@ -224,7 +224,7 @@ def _encode(kind: Format, image: Image) -> bytes:
         from pipeline.data.png import encode_png
 
         return encode_png(in_depth(pixels, np.uint16) if pixels.dtype.kind == "f" else pixels, image.metadata)
-    from pipeline.data.pillow import encode_jpeg
+    from pipeline.data.jpeg import encode_jpeg
 
     return encode_jpeg(in_depth(pixels, np.uint8), image.metadata)
 

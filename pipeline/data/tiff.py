@@ -9,14 +9,16 @@ from typing import Any, Final
 
 import numpy as np
 
-from pipeline.data.exif import Buffer, exif_from_tiff, read_directory
+from pipeline.data.exif import Buffer, byte_order, exif_from_tiff, in_order, read_directory
 from pipeline.data.image_types import CodecError, Header, Metadata, Pages, Pixels, check_bytes, check_pixels
+from pipeline.data.iptc import resource_of
 
 _REDUCED, _MASK = 1, 4
 _MINISWHITE, _GREY, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
 _READABLE = {_MINISWHITE: 1, _GREY: 1, _RGB: 3, _PALETTE: 3, _YCBCR: 3}
 _KINDS = {"u1": 8, "u2": 16, "f2": 32, "f4": 32, "f8": 32, "b1": 8}
 XMP, _ICC = 700, 34675
+IPTC, PHOTOSHOP = 33723, 34377
 _MAX_DIRECTORIES = 100_000
 _IMAGEJ_PAGES = re.compile(r"^ImageJ=.*?^images=(\d{1,9})$", re.MULTILINE | re.DOTALL)
 
@@ -27,9 +29,7 @@ _OWN_TAGS: Final = (
     286,  # position
     287,
     297,  # number of the page
-    33723,  # IPTC
     34118,  # Zeiss SEM
-    34377,  # Photoshop image resources
     34680,  # FEI
     34682,
     50838,  # ImageJ
@@ -122,6 +122,7 @@ def decode_page(page: Any, data: Buffer, max_pixels: int) -> tuple[Pixels, Metad
         icc=bytes(icc.value) if icc else None,
         xmp=bytes(xmp.value) if xmp else None,
         dpi=_resolution(page),
+        photoshop=_photoshop(data, page.offset),
         tiff_tags=_own_tags(data, page.offset),
     )
     if page.photometric == _MINISWHITE:
@@ -159,6 +160,19 @@ def _picture(tiff: Any) -> Any:
     if len(pages) != 1:
         raise CodecError(f"expected one picture, found a TIFF with {len(pages)}; split it first")
     return pages[0]
+
+
+def _photoshop(data: Buffer, offset: int) -> bytes | None:
+    try:
+        entries = read_directory(data, offset, tags=(IPTC, PHOTOSHOP))
+    except ValueError:
+        return None
+    if PHOTOSHOP in entries:
+        return entries[PHOTOSHOP].value
+    if IPTC not in entries:
+        return None
+    # Some writers store the bytes as 32-bit numbers in the file's order.
+    return resource_of(in_order(entries[IPTC], byte_order(data)))
 
 
 def _own_tags(data: Buffer, offset: int) -> tuple[tuple[int, int, int, bytes], ...]:

@@ -69,5 +69,6 @@ def _decoded(pixels: Pixels, metadata: Metadata) -> Decoded:
         icc=metadata.icc,
         xmp=metadata.xmp,
         dpi=metadata.dpi,
+        photoshop=metadata.photoshop,
         tiff_tags=metadata.tiff_tags,
     )

@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from pipeline.data.exif import Entry, attach_exif, byte_order, in_order
 from pipeline.data.image_types import Metadata, Pixels
-from pipeline.data.tiff import RESOLUTION_TAGS, XMP
+from pipeline.data.iptc import iptc_of
+from pipeline.data.tiff import IPTC, PHOTOSHOP, RESOLUTION_TAGS, XMP
 
 CLASSIC_LIMIT: Final = 2**32 - 2**20
 """Bytes beyond which a file has 64-bit offsets (BigTIFF)."""
@@ -49,6 +50,10 @@ def page_options(pixels: Pixels, metadata: Metadata, order: str) -> dict[str, An
         for tag, kind, count, value in metadata.tiff_tags
         if tag not in RESOLUTION_TAGS
     ]
+    if metadata.photoshop:
+        own.append((PHOTOSHOP, 1, len(metadata.photoshop), metadata.photoshop, False))
+        iptc = iptc_of(metadata.photoshop)
+        own += [(IPTC, 7, len(iptc), iptc, False)] if iptc else []
     resolution, unit = _stored_resolution(metadata.tiff_tags) or (metadata.dpi, 2 if metadata.dpi else None)
     return {
         "photometric": "rgb" if pixels.shape[2] >= 3 else "minisblack",
@@ -61,7 +66,7 @@ def page_options(pixels: Pixels, metadata: Metadata, order: str) -> dict[str, An
         "resolutionunit": unit,
         "metadata": None,
         "software": False,
-        "extratags": own + ([(XMP, 1, len(metadata.xmp), metadata.xmp, True)] if metadata.xmp else []),
+        "extratags": own + ([(XMP, 1, len(metadata.xmp), metadata.xmp, False)] if metadata.xmp else []),
     }
 
 

@@ -25,6 +25,7 @@ class Decoded:
     icc: bytes | None
     xmp: bytes | None
     dpi: tuple[float, float] | None
+    photoshop: bytes | None
     tiff_tags: tuple[tuple[int, int, int, bytes], ...]
 
 
@@ -66,7 +67,14 @@ def decode_page_isolated(path: Path, index: int, max_pixels: int) -> tuple[Pixel
 
 def _picture(path: Path, task: str, max_pixels: int) -> tuple[Pixels, Metadata]:
     found = _ask(path, task, max_pixels, Decoded)
-    metadata = Metadata(exif=found.exif, icc=found.icc, xmp=found.xmp, dpi=found.dpi, tiff_tags=found.tiff_tags)
+    metadata = Metadata(
+        exif=found.exif,
+        icc=found.icc,
+        xmp=found.xmp,
+        dpi=found.dpi,
+        photoshop=found.photoshop,
+        tiff_tags=found.tiff_tags,
+    )
     return found.pixels, metadata
 
 
