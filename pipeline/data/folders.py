@@ -115,7 +115,13 @@ def _walk(folder: Path, recursive: bool, suffixes: Collection[str]) -> Iterator[
 def _left_out(file: Path, relative: Path, folders: list[Path], patterns: list[str]) -> bool:
     if any(fnmatch.fnmatchcase(relative.as_posix(), pattern) for pattern in patterns):
         return True
-    return bool(folders) and any(file.resolve().is_relative_to(folder) for folder in folders)
+    if not folders:
+        return False
+    try:
+        place = file.resolve()
+    except (OSError, RuntimeError):  # a link that leads to itself
+        place = file
+    return any(place.is_relative_to(folder) for folder in folders)
 
 
 def _stays_inside(link: Path, root: Path) -> bool:

@@ -64,7 +64,7 @@ def read_pages(file: Any, max_pixels: int) -> Pages:
         pages, left_out = picture_pages(tiff)
         if not pages:
             raise CodecError("expected a picture, found none in the file")
-        size, floats = 0, False
+        size, floats, needed = 0, False, 0.0
         for number, page in enumerate(pages, start=1):
             try:
                 header = page_header(page)
@@ -73,6 +73,11 @@ def read_pages(file: Any, max_pixels: int) -> Pages:
                 raise CodecError(f"page {number}: {error}" if len(pages) > 1 else str(error)) from None
             size += header.height * header.width * header.channels * header.bits // 8
             floats = floats or header.bits == 32
+            # Pages may share their bytes, so that each one for itself is plausible.
+            samples = header.height * header.width * page.samplesperpixel
+            needed += samples * page.bitspersample / 8 / _RATIOS.get(int(page.compression), math.inf)
+        if needed > file.seek(0, 2) + 64 * len(pages):
+            raise CodecError(f"expected {len(pages)} whole pages, found {file.tell()} bytes for them")
         return Pages(
             count=len(pages),
             left_out=left_out,
