@@ -46,10 +46,10 @@ def finish(picture: Picture, denoised: NDArray[np.float32], options: OutputOptio
     stored = blend(to_float(image.pixels), picture.taken_back(denoised), options.strength)
     # Linear light is converted on writing, from floats.
     depth = None if image.format == "exr" else options.bit_depth
-    pixels = from_float(stored, image.pixels.dtype if depth is None else BIT_DEPTHS[depth])
-    if pixels.shape[2] in (2, 4):
+    pixels = from_float(without_alpha(stored), image.pixels.dtype if depth is None else BIT_DEPTHS[depth])
+    if image.pixels.shape[2] in (2, 4):
         # Not through floats and back: alpha is not ours to change by even one step.
-        pixels[..., -1:] = in_depth(image.pixels[..., -1:], pixels.dtype)
+        pixels = np.concatenate([pixels, in_depth(image.pixels[..., -1:], pixels.dtype)], axis=2)
     return replace(image, pixels=pixels)
 
 
