@@ -135,11 +135,11 @@ def test_a_float_alpha_that_is_no_number_stays(tmp_path):
 
 
 def test_a_fit_mixes_and_deepens_too(tmp_path):
-    pixels = write(tmp_path / "a.png", (32, 32, 3))
+    pixels = write(tmp_path / "a.png", (16, 16, 1))
     made = {}
     for strength in (0.0, 0.5, 1.0):
         options = OutputOptions(bit_depth="16", strength=strength)
-        summary = fit_files(scan([tmp_path / "a.png"]), tmp_path / str(strength), FitOptions(steps=2, draws=1), options)
+        summary = fit_files(scan([tmp_path / "a.png"]), tmp_path / str(strength), FitOptions(steps=1, draws=1), options)
         assert summary.files.count("ok") == 1
         made[strength] = read_image(tmp_path / str(strength) / "a.png").pixels.astype(float)
     np.testing.assert_array_equal(made[0.0], pixels * 257.0)
