@@ -163,7 +163,7 @@ def test_pictures_without_pixels_are_refused(tmp_path, name):
             reader(tmp_path / name)
 
 
-def test_what_libraries_print_about_damaged_files_does_not_reach_the_user(tmp_path, capfd):
+def test_what_libraries_print_and_log_about_damaged_files_does_not_reach_the_user(tmp_path, capfd, caplog):
     junk = [(b"iCCP", b"x\0\0" + zlib.compress(b"junk")), (b"eXIf", b"zz"), (b"gAMA", bytes(4)), (b"tRNS", b"\0")]
     rows = b"".join(b"\0" + bytes(15) for _ in range(6))
     (tmp_path / "a.png").write_bytes(png(5, 6, body=rows, chunks=junk))
@@ -179,7 +179,7 @@ def test_what_libraries_print_about_damaged_files_does_not_reach_the_user(tmp_pa
     found = capfd.readouterr()
     assert "libpng" not in found.err + found.out
     assert "warning" not in (found.err + found.out).lower()
-    assert found.out == ""
+    assert found.out == caplog.text == ""
 
 
 def test_pages_that_share_their_bytes_are_no_stack(tmp_path):

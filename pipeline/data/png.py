@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import struct
 import zlib
 from collections.abc import Iterator
@@ -46,7 +47,9 @@ def decode_png(data: bytes, max_pixels: int) -> tuple[Pixels, Metadata]:
     check_bytes(height, width, len(data), height * info.row_bytes / _DEFLATE_RATIO)
     if info.animated:
         raise CodecError("expected one picture, found an animated PNG")
-    pixels = np.asarray(imagecodecs.png_decode(_bare(data, info.header.channels)))
+    # What libpng thinks of chunks that the pixels do not depend on is logged there, and no matter for a user.
+    logging.getLogger("imagecodecs").setLevel(logging.CRITICAL)
+    pixels = np.asarray(imagecodecs.png_decode(data))
     return pixels.reshape(*pixels.shape[:2], -1), info.metadata
 
 
@@ -105,18 +108,6 @@ def _info(data: bytes) -> _PngInfo:
     return _PngInfo(
         header, metadata, animated, row_bytes=1 + width * (1 if colour == 3 else _COLOUR_CHANNELS[colour]) * depth // 8
     )
-
-
-def _bare(data: bytes, channels: int) -> bytes:
-    """Return the PNG without what its pixels do not depend on: libpng would print what it thinks of it."""
-    parts, at = [SIGNATURE], len(SIGNATURE)
-    while at + 8 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, at)
-        # Critical chunks have a capital letter; the one-colour transparency is wanted.
-        if kind[:1].isupper() or (kind == b"tRNS" and channels in (2, 4)):
-            parts.append(data[at : at + 12 + length])
-        at += 12 + length
-    return b"".join(parts)
 
 
 def _profile(body: bytes) -> bytes | None:
