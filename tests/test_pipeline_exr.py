@@ -148,6 +148,17 @@ def test_pixels_that_are_no_numbers_are_replaced_by_their_neighbours_and_counted
     assert after["Z"].tobytes() == channels["Z"].tobytes()
 
 
+def test_notes_that_differ_from_file_to_file_do_not_flood_the_summary(tmp_path):
+    for index in range(15):
+        broken = light(index)
+        broken.ravel()[: index + 1] = np.nan
+        write_exr(tmp_path / f"{index}.exr", {"Y": broken})
+    lines = denoise(tmp_path, tmp_path / "out").told("out")
+    assert lines[0] == "15 written to out"
+    assert len(lines) == 14
+    assert lines[13] == "3 more notes, which --json has"
+
+
 def test_a_picture_without_one_finite_value_is_written_black(tmp_path):
     path = write_exr(tmp_path / "a.exr", {"Y": np.full((HEIGHT, WIDTH), np.nan, np.float32)})
     assert denoise(path, tmp_path / "out").count("ok") == 1

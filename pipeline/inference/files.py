@@ -23,6 +23,9 @@ from pipeline.inference.picture import joined, profile_note, read_picture
 from pipeline.inference.stacks import denoise_stack
 from pipeline.inference.written import write_denoised
 
+_NOTES = 12
+"""Notes that are shown: of ten thousand frames each may have one of its own."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FileResult:
@@ -73,8 +76,8 @@ class FilesSummary:
         return sum(file.status == status for file in self.files)
 
     def notes(self) -> dict[str, int]:
-        """Return each note once, with the number of files that have it."""
-        return dict(Counter(file.note for file in self.files if file.note is not None))
+        """Return each note once, with the number of files that have it, the most frequent first."""
+        return dict(Counter(file.note for file in self.files if file.note is not None).most_common())
 
     def told(self, out: str) -> list[str]:
         """Return the counts as a sentence, each note once, and offsets; ``out`` is the folder, as shown."""
@@ -83,8 +86,10 @@ class FilesSummary:
             parts.append(f"{skipped} there already and left alone (--overwrite replaces them)")
         if failed := self.count("failed"):
             parts.append(f"{failed} failed")
-        counted = ((f"{count} {'file' if count == 1 else 'files'}", note) for note, count in self.notes().items())
-        lines = [", ".join(parts), *(f"{files}: {note}" for files, note in counted)]
+        counted = [(f"{count} {'file' if count == 1 else 'files'}", note) for note, count in self.notes().items()]
+        lines = [", ".join(parts), *(f"{files}: {note}" for files, note in counted[:_NOTES])]
+        if len(counted) > _NOTES:
+            lines.append(f"{len(counted) - _NOTES} more notes, which --json has")
         offset = told(self.files)
         return [*lines, offset] if offset else lines
 
