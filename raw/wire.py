@@ -21,7 +21,7 @@ MAX_HEADER: Final = 2**26
 
 OUT_OF_MEMORY: Final = "the decoder needed more memory than such a file may take"
 
-_DTYPES: Final = frozenset({"uint8", "uint16", "int64", "float32", "float64"})
+_DTYPES: Final = frozenset({"uint8", "uint16", "uint32", "int64", "float16", "float32", "float64"})
 _LENGTH = struct.Struct("<I")
 _PLAIN: dict[Any, tuple[type, ...]] = {float: (float, int), int: (int,), str: (str,), bool: (bool,), bytes: (bytes,)}
 

@@ -172,6 +172,27 @@ def test_pictures_are_the_denoised_raw_developed(unveil, trained: Trained, tmp_p
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.dng", "a.jpg", "a.png", "a.tif"]
 
 
+def test_strength_mixes_the_numbers_of_the_sensor_and_depth_is_that_of_the_format(
+    unveil, trained: Trained, tmp_path: Path
+) -> None:
+    source = trained.scene.path
+    made = {}
+    for strength in ("0", "0.5", "1"):
+        out = tmp_path / strength
+        code, _, error = unveil("denoise", source, "--model", trained.model, "--out", out, "--strength", strength)
+        assert code == 0, error
+        made[strength] = read_raw(out / source.name).mosaic.astype(float)
+    np.testing.assert_array_equal(made["0"], read_raw(source).mosaic)
+    np.testing.assert_allclose(made["0.5"], (made["0"] + made["1"]) / 2, atol=0.5)
+    code, _, error = unveil("denoise", source, "--model", trained.model, "--out", tmp_path / "x", "--bit-depth", "8")
+    assert code == 2
+    assert "--bit-depth: expected 16 for DNG" in error
+    arguments = ("--out", tmp_path / "x", "--format", "tiff", "--bit-depth", "8")
+    code, _, error = unveil("denoise", source, "--model", trained.model, *arguments)
+    assert code == 0, error
+    assert read_image(tmp_path / "x" / "a.tif").pixels.dtype == np.uint8
+
+
 def test_what_is_no_raw_is_left_out_or_refused_in_one_line(
     unveil, trained: Trained, tmp_path: Path, photo_folder: Path
 ) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
 from pipeline.commands.options import Attention, Draws, Json, Offset
 
 if TYPE_CHECKING:
+    from pipeline.data.depth import BitDepth
     from pipeline.data.folders import SourceFile
     from pipeline.inference.denoiser import Denoiser
     from pipeline.inference.files import FilesSummary
@@ -34,10 +35,16 @@ def denoise(
     format: Annotated[
         str | None,
         typer.Option(
-            help="png, tiff or jpeg; by default each file keeps its own. A model trained on raw writes dng unless told "
-            "otherwise."
+            help="png, tiff, jpeg or exr; by default each file keeps its own. A model trained on raw writes dng unless "
+            "told otherwise."
         ),
     ] = None,
+    bit_depth: Annotated[
+        str | None, typer.Option(metavar="8|16|float", help="Depth of the outputs; by default each file's own.")
+    ] = None,
+    strength: Annotated[
+        float, typer.Option(help="Share of the denoised picture in the output, 0 to 1; the rest is the noisy one.")
+    ] = 1.0,
     attention: Attention = None,
     draws: Draws = None,
     offset: Offset = None,
@@ -52,16 +59,23 @@ def denoise(
     from pipeline.console import console, print_json
     from pipeline.data.allocator import keep_freed_memory
     from pipeline.data.folders import scan
+    from pipeline.data.images import DENOISED_SUFFIXES
     from pipeline.inference.denoiser import NetworkDenoiser, load_denoiser
     from pipeline.inference.modes import in_words, with_mode
     from pipeline.inference.outputs import OutputOptions, plan_outputs
     from pipeline.inference.raw_files import is_for_raw
 
-    options = OutputOptions(suffix=suffix, format=format, overwrite=overwrite)
+    options = OutputOptions(
+        suffix=suffix,
+        format=format,
+        overwrite=overwrite,
+        bit_depth=cast("BitDepth | None", bit_depth),  # checked there
+        strength=strength,
+    )
     fitting = _fit_options(
         model, fit=fit, minutes=minutes, steps=steps, seed=seed, attention=attention, draws=draws, offset=offset
     )
-    files = scan(sources, exclude=_earlier_outputs(sources, out, suffix))
+    files = scan(sources, exclude=_earlier_outputs(sources, out, suffix), suffixes=DENOISED_SUFFIXES)
     if model is not None and is_for_raw(model):
         from pipeline.commands.denoise_raw import run_raw
 

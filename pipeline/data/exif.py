@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection
+from mmap import mmap
 from typing import NamedTuple
 
 import numpy as np
 
+Buffer = bytes | mmap
+"""A TIFF structure, in memory or on disk."""
+
 EXIF_POINTER, GPS_POINTER, INTEROP_POINTER = 0x8769, 0x8825, 0xA005
-_ORIENTATION = 274
-DESCRIPTIVE_TAGS = (270, 271, 272, 274, 305, 306, 315, 33432)
-"""Tags of the main directory that describe the picture (maker, model, orientation, date, author ...).
+_ORIENTATION, _STRIPS, _TILES = 274, 273, 324
+_XP_TAGS = (40091, 40092, 40093, 40094, 40095)
+DESCRIPTIVE_TAGS = (270, 271, 272, 274, 305, 306, 315, 316, 18246, 18249, 33432, *_XP_TAGS)
+"""Tags of the main directory that describe the picture (maker, model, orientation, date, author, rating ...).
 
 Everything else there describes the stored bytes and belongs to the file, not to the picture.
 """
@@ -34,7 +39,9 @@ class Entry(NamedTuple):
     value: bytes
 
 
-def read_directory(block: bytes, offset: int | None = None, *, tags: Collection[int] | None = None) -> dict[int, Entry]:
+def read_directory(
+    block: Buffer, offset: int | None = None, *, tags: Collection[int] | None = None
+) -> dict[int, Entry]:
     r"""Read one directory of a TIFF structure.
 
     Args:
@@ -42,8 +49,11 @@ def read_directory(block: bytes, offset: int | None = None, *, tags: Collection[
         offset: where the directory starts; the main one if None.
         tags: the entries to read; all if None.
 
+    Returns:
+        The entries by tag, without those that point outside of the structure.
+
     Raises:
-        ValueError: not a classic TIFF structure, a value lies outside of it, or the values take over 32 MiB.
+        ValueError: not a classic TIFF structure, the directory lies outside of it, or the values take over 32 MiB.
     """
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(block[:4])
     if order is None:
@@ -65,7 +75,7 @@ def read_directory(block: bytes, offset: int | None = None, *, tags: Collection[
             place = at + 8 if size <= 4 else struct.unpack_from(order + "I", block, at + 8)[0]
             value = block[place : place + size]
             if len(value) != size:
-                raise ValueError(f"tag {tag} points outside the structure")
+                continue
             if order == ">":
                 value = _swapped(value, _WORD_SIZES.get(kind, 1))
             entries[tag] = Entry(kind, count, value)
@@ -74,79 +84,164 @@ def read_directory(block: bytes, offset: int | None = None, *, tags: Collection[
     return entries
 
 
-def pack_directory(entries: dict[int, Entry], offset: int) -> bytes:
-    """Serialise a little-endian directory that will start at byte ``offset`` (even) of its structure."""
-    head, tail = struct.pack("<H", len(entries)), b""
+def pack_directory(entries: dict[int, Entry], offset: int, *, order: str = "<", following: int = 0) -> bytes:
+    """Serialise a directory.
+
+    Args:
+        entries: by tag.
+        offset: byte of the structure, even, where it will start.
+        order: ``<`` or ``>``, the byte order of the structure.
+        following: offset of the next main directory; 0 for none.
+    """
+    head, tail = struct.pack(order + "H", len(entries)), b""
     tail_start = offset + 2 + 12 * len(entries) + 4
     for tag in sorted(entries):
-        kind, items, value = entries[tag]
+        kind, items, _ = entries[tag]
+        value = in_order(entries[tag], order)
         if len(value) <= 4:
             field = value.ljust(4, b"\0")
         else:
-            field = struct.pack("<I", tail_start + len(tail))
+            field = struct.pack(order + "I", tail_start + len(tail))
             tail += value + b"\0" * (len(value) % 2)
-        head += struct.pack("<HHI", tag, kind, items) + field
-    return head + struct.pack("<I", 0) + tail
+        head += struct.pack(order + "HHI", tag, kind, items) + field
+    return head + struct.pack(order + "I", following) + tail
 
 
-def exif_from_tiff(tiff: bytes, *, upright: bool = False) -> bytes | None:
+def exif_from_tiff(tiff: Buffer, *, offset: int | None = None, upright: bool = False) -> bytes | None:
     """Collect the descriptive tags, the Exif and the GPS directory of a TIFF file into an Exif block.
 
     Args:
         tiff: the file, or enough of it.
+        offset: where the page's directory starts; the first one if None.
         upright: leave the orientation tag out, because the pixels were turned.
 
     Returns:
-        A little-endian Exif block, or None if the file has none or is no classic TIFF.
+        An Exif block in the byte order of the file, or None if the file has none or is no classic TIFF.
     """
     try:
-        entries, directories = _picture_entries(tiff)
+        entries, directories = _picture_entries(tiff, offset)
     except ValueError:
         return None
     if upright:
         entries.pop(_ORIENTATION, None)
     if not entries and not directories:
         return None
-    return _assemble(b"II*\0" + struct.pack("<I", 8), entries, directories)
+    order = byte_order(tiff)
+    block = tiff[:4] + bytes(4)
+    block, pointers = append_directories(block, directories, order=order)
+    start = len(block)
+    return (
+        block[:4] + struct.pack(order + "I", start) + block[8:] + pack_directory(entries | pointers, start, order=order)
+    )
+
+
+def byte_order(block: Buffer | None) -> str:
+    """Return ``>`` for a big-endian TIFF structure, else ``<``."""
+    return ">" if block is not None and block[:2] == b"MM" else "<"
+
+
+def in_order(entry: Entry, order: str) -> bytes:
+    """Return the bytes of an entry's value in a byte order."""
+    return _swapped(entry.value, _WORD_SIZES.get(entry.kind, 1)) if order == ">" else entry.value
+
+
+def append_directories(
+    block: bytes, directories: dict[int, dict[int, Entry]], at: int = 0, *, order: str = "<"
+) -> tuple[bytes, dict[int, Entry]]:
+    """Append the directories of `sub_directories` to a structure.
+
+    Args:
+        block: of even length.
+        directories: by pointer.
+        at: where ``block`` lies in the structure, even.
+        order: byte order of the structure.
+
+    Returns:
+        The longer block, and the entries for a main directory that point to what was appended.
+    """
+    directories = dict(directories)
+    interoperability = directories.pop(INTEROP_POINTER, None)
+    if interoperability and EXIF_POINTER in directories:
+        pointer = Entry(4, 1, struct.pack("<I", at + len(block)))
+        block = _appended(block, interoperability, at, order)
+        directories[EXIF_POINTER] = directories[EXIF_POINTER] | {INTEROP_POINTER: pointer}
+    pointers = {}
+    for tag, directory in directories.items():
+        pointers[tag] = Entry(4, 1, struct.pack("<I", at + len(block)))
+        block = _appended(block, directory, at, order)
+    return block, pointers
 
 
 def attach_exif(tiff: bytes, exif: bytes) -> bytes:
-    """Return a little-endian classic TIFF file with the descriptive tags and directories of an Exif block.
+    """Return a classic TIFF file with the descriptive tags and directories of an Exif block.
 
-    The pixels stay where they are; a new main directory is appended and the header points to it.
+    The block comes first, byte for byte where it was, and the pixels after it: the maker note of a camera counts from
+    the start of the structure, and nobody but the maker knows where. A new main directory is appended.
+
+    Args:
+        tiff: with one page.
+        exif: a block in the byte order of ``tiff``.
 
     Raises:
-        ValueError: either structure is not a classic TIFF structure.
+        ValueError: either structure is not a classic TIFF structure, or their byte orders differ.
     """
-    if tiff[:4] != b"II*\0":
-        raise ValueError("expected a little-endian classic TIFF")
-    entries, directories = _picture_entries(exif)
-    return _assemble(tiff + b"\0" * (len(tiff) % 2), read_directory(tiff) | entries, directories)
+    if tiff[:4] != exif[:4]:
+        raise ValueError("expected an Exif block in the byte order of the file")
+    order = byte_order(tiff)
+    described, directories = _picture_entries(exif)
+    main = read_directory(exif, tags=(EXIF_POINTER, GPS_POINTER))
+    exif += b"\0" * (len(exif) % 2)
+    moved = {}
+    for tag, entry in read_directory(tiff).items():
+        if tag in (_STRIPS, _TILES):
+            places = np.frombuffer(entry.value, "<u4" if entry.kind == 4 else "<u2").astype("<u4") + len(exif) - 8
+            entry = Entry(4, entry.items, places.tobytes())
+        moved[tag] = entry
+    block = exif + tiff[8:]
+    block += b"\0" * (len(block) % 2)
+    start = len(block)
+    entries = moved | described | {pointer: main[pointer] for pointer in main if pointer in directories}
+    return block[:4] + struct.pack(order + "I", start) + block[8:] + pack_directory(entries, start, order=order)
 
 
-def _picture_entries(block: bytes) -> tuple[dict[int, Entry], dict[int, dict[int, Entry]]]:
-    main = read_directory(block, tags={*DESCRIPTIVE_TAGS, EXIF_POINTER, GPS_POINTER})
-    directories = {}
-    for pointer in (EXIF_POINTER, GPS_POINTER):
-        if pointer in main and len(main[pointer].value) == 4:
-            (offset,) = struct.unpack("<I", main[pointer].value)
-            entries = read_directory(block, offset)
-            entries.pop(INTEROP_POINTER, None)
-            if entries:
-                directories[pointer] = entries
+def main_entries(exif: bytes) -> dict[int, Entry]:
+    """Return the descriptive tags of an Exif block; none of a damaged one."""
+    try:
+        return _picture_entries(exif)[0]
+    except ValueError:
+        return {}
+
+
+def sub_directories(exif: bytes) -> dict[int, dict[int, Entry]]:
+    """Return the Exif, GPS and interoperability directories of an Exif block by their pointers, if it is whole."""
+    try:
+        return _picture_entries(exif)[1]
+    except ValueError:
+        return {}
+
+
+def _picture_entries(block: Buffer, offset: int | None = None) -> tuple[dict[int, Entry], dict[int, dict[int, Entry]]]:
+    main = read_directory(block, offset, tags={*DESCRIPTIVE_TAGS, EXIF_POINTER, GPS_POINTER})
+    exif, gps = (_pointed_to(block, main.get(pointer)) for pointer in (EXIF_POINTER, GPS_POINTER))
+    interoperability = _pointed_to(block, exif.pop(INTEROP_POINTER, None))
+    found = {EXIF_POINTER: exif, GPS_POINTER: gps, INTEROP_POINTER: interoperability}
+    directories = {pointer: entries for pointer, entries in found.items() if entries}
     return {tag: main[tag] for tag in DESCRIPTIVE_TAGS if tag in main}, directories
 
 
-def _assemble(base: bytes, entries: dict[int, Entry], directories: dict[int, dict[int, Entry]]) -> bytes:
-    entries = dict(entries)
-    block = base
-    for pointer, directory in directories.items():
-        entries[pointer] = Entry(4, 1, struct.pack("<I", len(block)))
-        packed = pack_directory(directory, len(block))
-        block += packed + b"\0" * (len(packed) % 2)
-    start = len(block)
-    block += pack_directory(entries, start)
-    return block[:4] + struct.pack("<I", start) + block[8:]
+def _pointed_to(block: Buffer, pointer: Entry | None) -> dict[int, Entry]:
+    """Return the entries of a sub-directory; none of a damaged one, which must not cost the others."""
+    if pointer is None or len(pointer.value) != 4:
+        return {}
+    try:
+        return read_directory(block, struct.unpack("<I", pointer.value)[0])
+    except ValueError:
+        return {}
+
+
+def _appended(block: bytes, directory: dict[int, Entry], at: int, order: str) -> bytes:
+    packed = pack_directory(directory, at + len(block), order=order)
+    return block + packed + b"\0" * (len(packed) % 2)
 
 
 def _swapped(value: bytes, word: int) -> bytes:

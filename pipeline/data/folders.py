@@ -6,7 +6,7 @@ import fnmatch
 import hashlib
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,7 +29,11 @@ class SourceFile(NamedTuple):
 
 
 def scan(
-    paths: Sequence[str | Path], *, recursive: bool = True, exclude: Sequence[str | Path] = ()
+    paths: Sequence[str | Path],
+    *,
+    recursive: bool = True,
+    exclude: Sequence[str | Path] = (),
+    suffixes: Collection[str] = IMAGE_SUFFIXES,
 ) -> list[SourceFile]:
     """List the pictures in files and folders, sorted by relative path.
 
@@ -37,10 +41,11 @@ def scan(
     links to files only when the target lies inside the same tree; a path in ``paths`` may itself be a link.
 
     Args:
-        paths: files (taken whatever their suffix) and folders (searched for ``IMAGE_SUFFIXES``).
+        paths: files (taken whatever their suffix) and folders (searched for ``suffixes``).
         recursive: also search sub-folders.
         exclude: a `Path` leaves out that file or everything below that folder; a string is a pattern such
             as ``*_mean.*`` or ``thumbs/*`` for the relative path with forward slashes.
+        suffixes: in lower case with the dot, those of the files that are taken in folders.
 
     Raises:
         UserError: a path does not exist, or nothing was found.
@@ -56,7 +61,7 @@ def scan(
             found.setdefault(path.absolute(), SourceFile(path, Path(path.name)))
             continue
         root = path.resolve()
-        for file in _walk(path, recursive):
+        for file in _walk(path, recursive, suffixes):
             relative = file.relative_to(path)
             if _left_out(file, relative, excluded, patterns):
                 continue
@@ -67,7 +72,7 @@ def scan(
     if skipped:
         _log.warning("skipped %d broken links or links that lead out of their folder", skipped)
     if not found:
-        raise UserError(_nothing_found(paths, skipped, recursive))
+        raise UserError(_nothing_found(paths, skipped, recursive, suffixes))
     return sorted(found.values(), key=lambda source: (source.relative.as_posix(), os.fspath(source.path)))
 
 
@@ -95,7 +100,7 @@ def file_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _walk(folder: Path, recursive: bool) -> Iterator[Path]:
+def _walk(folder: Path, recursive: bool, suffixes: Collection[str]) -> Iterator[Path]:
     def refuse(error: OSError) -> None:
         place = shown(error.filename or folder)
         raise UserError(f"{place}: expected a readable folder, found: {error.strerror}") from error
@@ -103,14 +108,20 @@ def _walk(folder: Path, recursive: bool) -> Iterator[Path]:
     for parent, folders, names in os.walk(folder, onerror=refuse, followlinks=False):
         folders[:] = sorted(name for name in folders if not name.startswith(".")) if recursive else []
         for name in sorted(names):
-            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES:
+            if not name.startswith(".") and Path(name).suffix.lower() in suffixes:
                 yield Path(parent) / name
 
 
 def _left_out(file: Path, relative: Path, folders: list[Path], patterns: list[str]) -> bool:
     if any(fnmatch.fnmatchcase(relative.as_posix(), pattern) for pattern in patterns):
         return True
-    return bool(folders) and any(file.resolve().is_relative_to(folder) for folder in folders)
+    if not folders:
+        return False
+    try:
+        place = file.resolve()
+    except (OSError, RuntimeError):  # a link that leads to itself
+        place = file
+    return any(place.is_relative_to(folder) for folder in folders)
 
 
 def _stays_inside(link: Path, root: Path) -> bool:
@@ -120,9 +131,9 @@ def _stays_inside(link: Path, root: Path) -> bool:
         return False
 
 
-def _nothing_found(paths: Sequence[str | Path], skipped: int, recursive: bool) -> str:
+def _nothing_found(paths: Sequence[str | Path], skipped: int, recursive: bool, suffixes: Collection[str]) -> str:
     places = ", ".join(shown(path) for path in paths) or "no path"
-    kinds = ", ".join(sorted(suffix.lstrip(".") for suffix in IMAGE_SUFFIXES))
+    kinds = ", ".join(sorted(suffix.lstrip(".") for suffix in suffixes))
     links = f" apart from {skipped} links that lead out of the folder" if skipped else ""
     depth = "" if recursive else ", sub-folders not searched"
     return f"{places}: expected pictures ({kinds}{depth}), found none{links}"

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import UserError
 
+if TYPE_CHECKING:
+    from pipeline.data.exr import ExrLayers
+
 S = TypeVar("S", bound=np.generic)
 
 Pixels = NDArray[Any]
 """(H, W, C), C in 1..4, of dtype uint8, uint16 or float32."""
 
-Format = Literal["png", "jpeg", "tiff", "bmp", "webp", "raw"]
+Format = Literal["png", "jpeg", "tiff", "bmp", "webp", "raw", "exr"]
 
 MAX_PIXELS = 300_000_000
 """Above this a header is taken for a mistake or an attack; 300 million holds every camera sold today."""
@@ -27,6 +30,26 @@ class ImageError(UserError):
 
 class CodecError(Exception):
     """A codec's reason without the path; `pipeline.data.images` turns it into an `ImageError`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JpegSettings:
+    """How a JPEG is stored, so that it can be written so again."""
+
+    colours: int
+    """1 for grey, 3 for YCbCr."""
+
+    tables: tuple[tuple[int, ...], ...]
+    """Quantisation tables of 64 numbers."""
+
+    subsampling: int
+    """0 for 4:4:4, 1 for 4:2:2, 2 for 4:2:0."""
+
+    progressive: bool
+    """Whether it comes in several scans."""
+
+    segments: tuple[tuple[int, bytes], ...] = ()
+    """Comments and what of XMP did not fit into one segment, as (marker, body)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +70,16 @@ class Metadata:
 
     png_chunks: tuple[tuple[bytes, bytes], ...] = ()
     """Colour, text and time chunks of a PNG, as (type, data); only a PNG can carry them on."""
+
+    photoshop: bytes | None = None
+    """Photoshop's image resources, which hold IPTC fields; JPEG and TIFF carry them."""
+
+    jpeg: JpegSettings | None = None
+    """Of a JPEG, for another JPEG."""
+
+    tiff_tags: tuple[tuple[int, int, int, bytes], ...] = ()
+    """Tags of a TIFF that only a TIFF can carry on, as (tag, type, count, little-endian value): the calibration of a
+    microscope, ImageJ's metadata, the name of a page."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,13 +103,36 @@ class Header:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Pages:
+    """What a TIFF file holds, one picture or a stack."""
+
+    count: int
+    """Pages that are pictures."""
+
+    left_out: int
+    """Pages that are none: reduced copies and transparency masks."""
+
+    compressed: bool
+    """Whether the first page is."""
+
+    floats: bool
+    """Whether any page has float samples."""
+
+    order: str
+    """``<`` or ``>``, the byte order of the file."""
+
+    size: int
+    """Bytes of all pictures, decoded."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Image:
     """Pixels as stored in the file, with the metadata beside them."""
 
     pixels: Pixels
     """(H, W, C), C in 1..4; uint8 or uint16 over their whole range, or float32 with black 0 and white 1.
 
-    With 2 or 4 channels the last one is alpha.
+    With 2 or 4 channels the last one is alpha. Of an EXR: linear float32 without a limit, and alpha is in ``layers``.
     """
 
     format: Format = "png"
@@ -87,6 +143,9 @@ class Image:
 
     note: str | None = None
     """What a user should know about how the pixels were made, such as from an X-Trans mosaic; or None."""
+
+    layers: ExrLayers | None = None
+    """Of an EXR: its attributes and the channels that are not the colours."""
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 3 or not 1 <= self.pixels.shape[2] <= 4 or 0 in self.pixels.shape:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import TypeVar
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
 
+from pipeline.data.depth import BIT_DEPTHS, BitDepth, in_depth
+from pipeline.data.depth import from_float as from_float
+from pipeline.data.depth import to_float as to_float
 from pipeline.data.exif import exif_from_tiff
 from pipeline.data.image_types import MAX_PIXELS as MAX_PIXELS
 from pipeline.data.image_types import CodecError, Format, Header, check_pixels
@@ -21,8 +20,11 @@ from pipeline.data.image_types import ImageError as ImageError
 from pipeline.data.image_types import Metadata as Metadata
 from pipeline.data.image_types import Pixels as Pixels
 from pipeline.data.image_types import without_alpha as without_alpha
+from pipeline.data.opening import failures_named, opened, sniff
 from pipeline.data.paths import shown
-from pipeline.data.reasons import reason, refusal
+from pipeline.data.reasons import refusal
+from pipeline.data.replacing import replacing as replacing
+from pipeline.data.replacing import write_bytes as write_bytes
 from raw.files import RAW_SUFFIXES
 from raw.isolated import raw_size_isolated, read_raw_isolated, render_srgb_isolated
 from raw.raw_file import RawFile
@@ -35,11 +37,15 @@ WRITABLE: dict[str, Format] = {
     ".tiff": "tiff",
     ".jpg": "jpeg",
     ".jpeg": "jpeg",
+    ".exr": "exr",
 }
 """Suffixes (lower case) that `write_image` knows."""
 
-IMAGE_SUFFIXES: frozenset[str] = frozenset({*WRITABLE, ".jpe", ".bmp", ".webp", *RAW_SUFFIXES})
-"""Suffixes (lower case, with the dot) of the files that are taken for pictures when a folder is scanned."""
+IMAGE_SUFFIXES: frozenset[str] = frozenset({*WRITABLE, ".jpe", ".bmp", ".webp", *RAW_SUFFIXES} - {".exr"})
+"""Suffixes (lower case, with the dot) of the files that are taken for photographs when a folder is scanned."""
+
+DENOISED_SUFFIXES: frozenset[str] = IMAGE_SUFFIXES | {".exr"}
+"""The same of `unveil denoise`, which takes linear light too."""
 
 NOTES = {
     "xtrans": "X-Trans mosaic: demosaiced by LibRaw and denoised as RGB",
@@ -49,16 +55,8 @@ NOTES = {
 }
 """What a user is told about raw files of these kinds; a Bayer mosaic needs no word."""
 
+_LINEAR = "expected display values, found linear light (OpenEXR), which only unveil denoise reads"
 _HEADER_BYTES = 1 << 16
-_SIGNATURES: tuple[tuple[bytes, Format], ...] = (
-    (b"\x89PNG\r\n\x1a\n", "png"),
-    (b"\xff\xd8\xff", "jpeg"),
-    (b"II*\0", "tiff"),
-    (b"MM\0*", "tiff"),
-    (b"II+\0", "tiff"),
-    (b"MM\0+", "tiff"),
-    (b"BM", "bmp"),
-)
 
 
 def read_header(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Header:
@@ -68,8 +66,8 @@ def read_header(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Header:
         ImageError: the file is missing, no image, damaged, or larger than ``max_pixels``.
     """
     path = Path(path)
-    with _failures_named(path), _opened(path) as file:
-        kind = _sniff(path, file)
+    with failures_named(path), opened(path) as file:
+        kind = sniff(path, file)
         if kind == "raw":
             height, width = _of_raw(raw_size_isolated, path, max_pixels)
             header = Header(height=height, width=width, channels=3, bits=16, format="raw")
@@ -81,6 +79,8 @@ def read_header(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Header:
             from pipeline.data.tiff_isolated import read_tiff_header_isolated
 
             header = read_tiff_header_isolated(path, max_pixels)
+        elif kind == "exr":
+            raise CodecError(_LINEAR)
         else:
             from pipeline.data.pillow import read_pillow_header
 
@@ -106,13 +106,30 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Image:
         max_pixels: larger pictures are refused before memory of that size is taken.
 
     Raises:
-        ImageError: the file is missing, no image, damaged, not finite, or too large; or its decoder crashed or
-            took too long (raw and TIFF files are decoded in child processes).
+        ImageError: the file is missing, no image, damaged, not finite, linear light (EXR), or too large; or its
+            decoder crashed or took too long (raw and TIFF files are decoded in child processes).
+    """
+    image = read_unbounded(path, max_pixels=max_pixels)
+    with failures_named(Path(path)):
+        if image.format == "exr":
+            raise CodecError(_LINEAR)
+        if image.pixels.dtype == np.float32 and not np.isfinite(image.pixels).all():
+            count = int(np.count_nonzero(~np.isfinite(image.pixels)))
+            raise CodecError(f"expected finite values, found {count} NaN or infinite ones")
+    return image
+
+
+def read_unbounded(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Image:
+    """Read a picture as `read_image` does, and linear light (EXR) and floats that are not finite too.
+
+    Raises:
+        ImageError: as for `read_image`, but for these.
+        UserError: it is an EXR file, and the package for them is not installed.
     """
     path = Path(path)
-    with _failures_named(path), _opened(path) as file:
-        kind = _sniff(path, file)
-        metadata, note = Metadata(), None
+    with failures_named(path), opened(path) as file:
+        kind = sniff(path, file)
+        metadata, note, layers = Metadata(), None, None
         pixels: Pixels
         if kind == "raw":
             developed = _of_raw(render_srgb_isolated, path, max_pixels)
@@ -126,14 +143,15 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Image:
             from pipeline.data.tiff_isolated import decode_tiff_isolated
 
             pixels, metadata = decode_tiff_isolated(path, max_pixels)
+        elif kind == "exr":
+            from pipeline.data.exr import read_exr_layers
+
+            pixels, layers = read_exr_layers(path, max_pixels)
         else:
             from pipeline.data.pillow import decode_pillow
 
             pixels, metadata = decode_pillow(file.read(), kind, max_pixels)
-        if pixels.dtype == np.float32 and not np.isfinite(pixels).all():
-            count = int(np.count_nonzero(~np.isfinite(pixels)))
-            raise CodecError(f"expected finite values, found {count} NaN or infinite ones")
-        return Image(pixels=pixels, metadata=metadata, format=kind, note=note)
+        return Image(pixels=pixels, metadata=metadata, format=kind, note=note, layers=layers)
 
 
 def read_raw_file(path: Path, *, max_pixels: int = MAX_PIXELS) -> RawFile:
@@ -142,7 +160,7 @@ def read_raw_file(path: Path, *, max_pixels: int = MAX_PIXELS) -> RawFile:
     Raises:
         ImageError: as for `read_image`.
     """
-    with _failures_named(path):
+    with failures_named(path):
         return _of_raw(read_raw_isolated, path, max_pixels)
 
 
@@ -152,95 +170,63 @@ def metadata_of_raw(data: bytes) -> Metadata:
     return Metadata(exif=exif_from_tiff(data, upright=True))
 
 
-def write_image(path: str | Path, image: Image) -> None:
+def write_image(path: str | Path, image: Image, *, bit_depth: BitDepth | None = None) -> str | None:
     """Write a picture atomically: a reader sees the old file or the whole new one, never a part.
 
-    The suffix decides the format. PNG holds 8 and 16 bits, JPEG 8, TIFF everything; deeper pixels than the
-    format holds are rounded to its depth. Missing parent folders are not created.
+    The suffix decides the format. PNG holds 8 and 16 bits, JPEG 8, TIFF everything, EXR floats; deeper pixels than
+    the format holds are rounded to its depth. EXR holds linear light, all others display values: what comes from the
+    one and goes to the other is converted by the sRGB curve. Missing parent folders are not created.
+
+    Args:
+        path: where to.
+        image: what to write.
+        bit_depth: None keeps that of ``image``, or the next one that the format holds. In an EXR "16" are 16-bit
+            floats and "float" 32-bit ones; None takes 16 for 8-bit pixels.
+
+    Returns:
+        What could not stay as it was, or None.
 
     Raises:
-        ImageError: unknown suffix, pixels that are not finite, or alpha in a JPEG.
+        ImageError: unknown suffix, colours that are not finite, or alpha in a JPEG.
+        UserError: the package for EXR files is not installed.
         OSError: the folder is missing or not writable, or the disk is full.
     """
     path = Path(path)
     kind = WRITABLE.get(path.suffix.lower())
     if kind is None:
         raise ImageError(f"{shown(path)}: expected a name ending in {', '.join(WRITABLE)}")
-    if image.pixels.dtype == np.float32 and not np.isfinite(image.pixels).all():
+    if image.pixels.dtype == np.float32 and not np.isfinite(without_alpha(image.pixels)).all():
         raise ImageError(f"{shown(path)}: expected finite values to write, found NaN or infinity")
+    if kind == "exr":
+        from pipeline.data.light import write_light
+
+        with replacing(path) as temporary:
+            return write_light(temporary, image, bit_depth)
+    if image.format == "exr":
+        from pipeline.data.light import displayed
+
+        image = displayed(image)
+    if bit_depth is not None:
+        image = replace(image, pixels=in_depth(image.pixels, BIT_DEPTHS[bit_depth]))
     if kind == "jpeg" and image.pixels.shape[2] in (2, 4):
         raise ImageError(f"{shown(path)}: expected no alpha for a JPEG, found it; write PNG or TIFF")
     write_bytes(path, _encode(kind, image))
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file through `replacing`."""
-    with replacing(path) as temporary:
-        temporary.write_bytes(data)
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary name in the folder of ``path``; what is written there is flushed to the disk and renamed."""
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def to_float(pixels: Pixels) -> NDArray[np.float32]:
-    """Map uint8 or uint16 to float32 in [0, 1]; float32 is returned as a copy, whatever its range."""
-    if pixels.dtype.kind == "f":
-        return pixels.astype(np.float32)
-    return pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
-
-
-def from_float(image: NDArray[np.floating[Any]], dtype: DTypeLike) -> Pixels:
-    """Map [0, 1] to the full range of uint8 or uint16, clipped and rounded to the nearest value.
-
-    float32 is passed on without clipping: values above white are legitimate there.
-
-    Raises:
-        ValueError: another dtype.
-    """
-    kind = np.dtype(dtype)
-    if kind == np.float32:
-        return np.asarray(image, dtype=np.float32)
-    if kind not in (np.uint8, np.uint16):
-        raise ValueError(f"dtype must be uint8, uint16 or float32, got {kind}")
-    white = np.iinfo(kind).max
-    # float64, because float32 cannot hold 65535 * x + 0.5 exactly.
-    return np.rint(np.clip(np.asarray(image, dtype=np.float64), 0.0, 1.0) * white).astype(kind)
+    return None
 
 
 def _encode(kind: Format, image: Image) -> bytes:
     pixels = image.pixels
     if kind == "tiff":
-        from pipeline.data.tiff import encode_tiff
+        from pipeline.data.tiff_encoding import encode_tiff
 
         return encode_tiff(pixels, image.metadata)
     if kind == "png":
         from pipeline.data.png import encode_png
 
-        deep = pixels if pixels.dtype.kind == "u" else from_float(pixels, np.uint16)
-        return encode_png(deep, image.metadata)
-    from pipeline.data.pillow import encode_jpeg
+        return encode_png(in_depth(pixels, np.uint16) if pixels.dtype.kind == "f" else pixels, image.metadata)
+    from pipeline.data.jpeg import encode_jpeg
 
-    shallow = pixels if pixels.dtype == np.uint8 else from_float(to_float(pixels), np.uint8)
-    return encode_jpeg(shallow, replace(image.metadata, png_chunks=()))
-
-
-def _opened(path: Path) -> BinaryIO:
-    if path.is_dir():
-        raise CodecError("expected an image file, found a folder")
-    if path.exists() and not path.is_file():
-        raise CodecError("expected an image file, found a device or a pipe")
-    return path.open("rb")
+    return encode_jpeg(in_depth(pixels, np.uint8), image.metadata)
 
 
 def _of_raw(read: Callable[..., T], path: Path, max_pixels: int) -> T:
@@ -248,35 +234,3 @@ def _of_raw(read: Callable[..., T], path: Path, max_pixels: int) -> T:
         return read(path, max_pixels=max_pixels)
     except ValueError as error:
         raise refusal(error, path) from error
-
-
-def _sniff(path: Path, file: BinaryIO) -> Format:
-    start = file.read(64)
-    file.seek(0)
-    if not start:
-        raise CodecError("expected an image, found an empty file")
-    if path.suffix.lower() in RAW_SUFFIXES:
-        return "raw"
-    for signature, kind in _SIGNATURES:
-        if start.startswith(signature):
-            return kind
-    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
-        return "webp"
-    text = start[:24].decode("utf-8", "replace")
-    found = f"text ({text!a}...)" if _is_text(start) else f"unknown bytes ({start[:8].hex(' ')})"
-    raise CodecError(f"expected a PNG, JPEG, TIFF, BMP, WebP or raw file, found {found}")
-
-
-def _is_text(start: bytes) -> bool:
-    return all(byte >= 32 or byte in b"\t\n\r" for byte in start) and b"\x7f" not in start
-
-
-@contextmanager
-def _failures_named(path: Path) -> Iterator[None]:
-    """Turn whatever a decoder raises into an `ImageError` that starts with the path."""
-    try:
-        yield
-    except ImageError:
-        raise
-    except Exception as error:  # decoders of hostile bytes raise anything, SyntaxError included
-        raise ImageError(f"{shown(path)}: {reason(error, path)}") from error

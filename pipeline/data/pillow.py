@@ -7,13 +7,14 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from pipeline.data.image_types import CodecError, Format, Header, Metadata, Pixels, check_bytes, check_pixels
+from pipeline.data.jpeg import jpeg_settings, photoshop_of_jpeg
 
-JPEG_QUALITY = 95
 _EXIF_PREFIX = b"Exif\0\0"
 _MODES = {
     "1": "L",
@@ -51,27 +52,10 @@ def decode_pillow(data: bytes, kind: Format, max_pixels: int) -> tuple[Pixels, M
             check_bytes(header.height, header.width, len(data), needed)
         mode = _target_mode(picture)
         metadata = _metadata(picture)
+        if kind == "jpeg":
+            metadata = replace(metadata, jpeg=jpeg_settings(picture, data), photoshop=photoshop_of_jpeg(data))
         pixels = np.array(picture if picture.mode == mode else picture.convert(mode), dtype=np.uint8)
     return pixels.reshape(header.height, header.width, -1), metadata
-
-
-def encode_jpeg(pixels: Pixels, metadata: Metadata) -> bytes:
-    """Encode (H, W, 1 or 3) uint8 as a JPEG of quality 95 without chroma subsampling."""
-    from PIL import Image
-
-    picture = Image.fromarray(np.ascontiguousarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels))
-    options: dict[str, Any] = {}
-    if metadata.exif:
-        options["exif"] = _EXIF_PREFIX + metadata.exif
-    if metadata.icc:
-        options["icc_profile"] = metadata.icc
-    if metadata.xmp:
-        options["xmp"] = metadata.xmp
-    if metadata.dpi and all(0.5 <= value < 65535.5 for value in metadata.dpi):
-        options["dpi"] = tuple(round(value) for value in metadata.dpi)
-    file = io.BytesIO()
-    picture.save(file, "JPEG", quality=JPEG_QUALITY, subsampling=0, **options)
-    return file.getvalue()
 
 
 def _open(file: Any, kind: Format) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import struct
 import zlib
 from collections.abc import Iterator
@@ -46,6 +47,8 @@ def decode_png(data: bytes, max_pixels: int) -> tuple[Pixels, Metadata]:
     check_bytes(height, width, len(data), height * info.row_bytes / _DEFLATE_RATIO)
     if info.animated:
         raise CodecError("expected one picture, found an animated PNG")
+    # What libpng thinks of chunks that the pixels do not depend on is logged there, and no matter for a user.
+    logging.getLogger("imagecodecs").setLevel(logging.CRITICAL)
     pixels = np.asarray(imagecodecs.png_decode(data))
     return pixels.reshape(*pixels.shape[:2], -1), info.metadata
 

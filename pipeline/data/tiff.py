@@ -1,23 +1,44 @@
-"""TIFF with 8, 16 or 32-bit float samples: one picture a file, deflate on writing."""
+"""TIFF with 8, 16 or 32-bit float samples: a picture, or the pages of a stack."""
 
 from __future__ import annotations
 
 import io
 import math
-from typing import Any
+import re
+from typing import Any, Final
 
 import numpy as np
 
-from pipeline.data.exif import attach_exif, exif_from_tiff
-from pipeline.data.image_types import CodecError, Header, Metadata, Pixels, check_bytes, check_pixels
+from pipeline.data.exif import Buffer, byte_order, exif_from_tiff, in_order, read_directory
+from pipeline.data.image_types import CodecError, Header, Metadata, Pages, Pixels, check_bytes, check_pixels
+from pipeline.data.iptc import resource_of
 
 _REDUCED, _MASK = 1, 4
 _MINISWHITE, _GREY, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
 _READABLE = {_MINISWHITE: 1, _GREY: 1, _RGB: 3, _PALETTE: 3, _YCBCR: 3}
 _KINDS = {"u1": 8, "u2": 16, "f2": 32, "f4": 32, "f8": 32, "b1": 8}
-_XMP, _ICC = 700, 34675
-_CLASSIC_LIMIT = 2**32 - 2**20
-_MAX_DIRECTORIES = 1000
+XMP, _ICC = 700, 34675
+IPTC, PHOTOSHOP = 33723, 34377
+_MAX_DIRECTORIES = 100_000
+_IMAGEJ_PAGES = re.compile(r"^ImageJ=.*?^images=(\d{1,9})$", re.MULTILINE | re.DOTALL)
+
+RESOLUTION_TAGS: Final = (282, 283, 296)
+_OWN_TAGS: Final = (
+    269,  # name of the document
+    285,  # name of the page
+    286,  # position
+    287,
+    297,  # number of the page
+    34118,  # Zeiss SEM
+    34680,  # FEI
+    34682,
+    50838,  # ImageJ
+    50839,
+    51023,  # Micro-Manager
+    51123,
+)
+"""Tags that travel from TIFF to TIFF as they are: they describe the picture, and nothing in them is a place in the
+file."""
 
 _RATIOS = {1: 1, 5: 2560, 7: 3072, 8: 1032, 32773: 64, 32946: 1032}
 """How many bytes a byte of the file can become: uncompressed, LZW, JPEG, deflate, PackBits; unknown of others."""
@@ -28,7 +49,43 @@ def read_tiff_header(file: Any) -> Header:
     import tifffile
 
     with tifffile.TiffFile(file) as tiff:
-        return _header(_picture(tiff))
+        return page_header(_picture(tiff))
+
+
+def read_pages(file: Any, max_pixels: int) -> Pages:
+    """Count the pages of an open binary file.
+
+    Raises:
+        CodecError: as in `picture_pages`, or a page is no picture that we read.
+    """
+    import tifffile
+
+    with tifffile.TiffFile(file) as tiff:
+        pages, left_out = picture_pages(tiff)
+        if not pages:
+            raise CodecError("expected a picture, found none in the file")
+        size, floats, needed = 0, False, 0.0
+        for number, page in enumerate(pages, start=1):
+            try:
+                header = page_header(page)
+                check_pixels(header.height, header.width, max_pixels)
+            except CodecError as error:
+                raise CodecError(f"page {number}: {error}" if len(pages) > 1 else str(error)) from None
+            size += header.height * header.width * header.channels * header.bits // 8
+            floats = floats or header.bits == 32
+            # Pages may share their bytes, so that each one for itself is plausible.
+            samples = header.height * header.width * page.samplesperpixel
+            needed += samples * page.bitspersample / 8 / _RATIOS.get(int(page.compression), math.inf)
+        if needed > file.seek(0, 2) + 64 * len(pages):
+            raise CodecError(f"expected {len(pages)} whole pages, found {file.tell()} bytes for them")
+        return Pages(
+            count=len(pages),
+            left_out=left_out,
+            compressed=int(pages[0].compression) != 1,
+            floats=floats,
+            order=tiff.byteorder,
+            size=size,
+        )
 
 
 def decode_tiff(data: bytes, max_pixels: int) -> tuple[Pixels, Metadata]:
@@ -43,26 +100,38 @@ def decode_tiff(data: bytes, max_pixels: int) -> tuple[Pixels, Metadata]:
     import tifffile
 
     with tifffile.TiffFile(io.BytesIO(data)) as tiff:
-        page = _picture(tiff)
-        header = _header(page)
-        check_pixels(header.height, header.width, max_pixels)
-        _check_segments(page, len(data))
-        samples = np.asarray(page.asarray())
-        if page.planarconfig == 2 and page.samplesperpixel > 1:
-            samples = np.moveaxis(samples, 0, -1)
-        samples = samples.reshape(header.height, header.width, -1)
-        if page.photometric == _PALETTE:
-            samples = _expand_palette(samples[..., 0], np.asarray(page.colormap))
-        icc = page.tags.get(_ICC)
-        xmp = page.tags.get(_XMP)
-        metadata = Metadata(
-            exif=exif_from_tiff(data),
-            icc=bytes(icc.value) if icc else None,
-            xmp=bytes(xmp.value) if xmp else None,
-            dpi=_resolution(page),
-        )
-        if page.photometric == _MINISWHITE:
-            samples = _inverted(samples)
+        return decode_page(_picture(tiff), data, max_pixels)
+
+
+def decode_page(page: Any, data: Buffer, max_pixels: int) -> tuple[Pixels, Metadata]:
+    """Decode one page; see `decode_tiff`.
+
+    Args:
+        page: of tifffile.
+        data: the file that it is in.
+        max_pixels: of the page.
+    """
+    header = page_header(page)
+    check_pixels(header.height, header.width, max_pixels)
+    _check_segments(page, len(data))
+    samples = np.asarray(page.asarray())
+    if page.planarconfig == 2 and page.samplesperpixel > 1:
+        samples = np.moveaxis(samples, 0, -1)
+    samples = samples.reshape(header.height, header.width, -1)
+    if page.photometric == _PALETTE:
+        samples = _expand_palette(samples[..., 0], np.asarray(page.colormap))
+    icc = page.tags.get(_ICC)
+    xmp = page.tags.get(XMP)
+    metadata = Metadata(
+        exif=exif_from_tiff(data, offset=page.offset),
+        icc=bytes(icc.value) if icc else None,
+        xmp=bytes(xmp.value) if xmp else None,
+        dpi=_resolution(page),
+        photoshop=_photoshop(data, page.offset),
+        tiff_tags=_own_tags(data, page.offset),
+    )
+    if page.photometric == _MINISWHITE:
+        samples = _inverted(samples)
     if samples.dtype == np.bool_:
         samples = samples.astype(np.uint8) * 255
     if samples.dtype.kind == "f":
@@ -70,41 +139,12 @@ def decode_tiff(data: bytes, max_pixels: int) -> tuple[Pixels, Metadata]:
     return np.ascontiguousarray(samples), metadata
 
 
-def encode_tiff(pixels: Pixels, metadata: Metadata) -> bytes:
-    """Encode (H, W, C) uint8, uint16 or float32 as a deflate-compressed TIFF with its metadata."""
-    import tifffile
+def picture_pages(tiff: Any) -> tuple[list[Any], int]:
+    """Return the pages that are pictures, and the number of those that are not: reduced copies and masks.
 
-    colour = pixels.shape[2] >= 3
-    extra = [(_XMP, 1, len(metadata.xmp), metadata.xmp, True)] if metadata.xmp else []
-    file = io.BytesIO()
-    tifffile.imwrite(
-        file,
-        pixels if pixels.shape[2] > 1 else pixels[..., 0],
-        byteorder="<",
-        bigtiff=pixels.nbytes > _CLASSIC_LIMIT,
-        photometric="rgb" if colour else "minisblack",
-        planarconfig="contig" if pixels.shape[2] > 1 else None,
-        extrasamples=["unassalpha"] if pixels.shape[2] in (2, 4) else None,
-        compression="zlib",
-        predictor=True,
-        iccprofile=metadata.icc,
-        resolution=metadata.dpi,
-        resolutionunit=2 if metadata.dpi else None,
-        metadata=None,
-        software=False,
-        extratags=extra,
-    )
-    data = file.getvalue()
-    if metadata.exif and data[:4] == b"II*\0":
-        try:
-            return attach_exif(data, metadata.exif)
-        except ValueError:
-            # A damaged Exif block must not cost the user the picture.
-            return data
-    return data
-
-
-def _picture(tiff: Any) -> Any:
+    Raises:
+        CodecError: the list has no end, or does not have the pages that ImageJ says it has.
+    """
     pages: list[Any] = []
     seen: set[int] = set()
     # The directories are a linked list, which may lead back into itself.
@@ -114,12 +154,46 @@ def _picture(tiff: Any) -> Any:
         seen.add(page.offset)
         if not int(getattr(page, "subfiletype", 0)) & (_REDUCED | _MASK):
             pages.append(page)
+    told = _IMAGEJ_PAGES.match(str(getattr(pages[0], "description", ""))) if pages else None
+    if told and len(pages) == 1 < int(told[1]):
+        raise CodecError(f"expected {told[1]} pages as ImageJ says, found a directory for one; save it as BigTIFF")
+    return pages, len(seen) - len(pages)
+
+
+def _picture(tiff: Any) -> Any:
+    pages, _ = picture_pages(tiff)
     if len(pages) != 1:
         raise CodecError(f"expected one picture, found a TIFF with {len(pages)}; split it first")
     return pages[0]
 
 
-def _header(page: Any) -> Header:
+def _photoshop(data: Buffer, offset: int) -> bytes | None:
+    try:
+        entries = read_directory(data, offset, tags=(IPTC, PHOTOSHOP))
+    except ValueError:
+        return None
+    if PHOTOSHOP in entries:
+        return entries[PHOTOSHOP].value
+    if IPTC not in entries:
+        return None
+    # Some writers store the bytes as 32-bit numbers in the file's order.
+    return resource_of(in_order(entries[IPTC], byte_order(data)))
+
+
+def _own_tags(data: Buffer, offset: int) -> tuple[tuple[int, int, int, bytes], ...]:
+    try:
+        entries = read_directory(data, offset, tags=(*_OWN_TAGS, *RESOLUTION_TAGS))
+    except ValueError:
+        return ()
+    return tuple((tag, entry.kind, entry.items, entry.value) for tag, entry in sorted(entries.items()))
+
+
+def page_header(page: Any) -> Header:
+    """Return size and depth of a page.
+
+    Raises:
+        CodecError: a kind of sample that a photograph does not have.
+    """
     numbers = (page.imagelength, page.imagewidth, page.samplesperpixel, page.bitspersample, page.imagedepth)
     if not all(isinstance(number, int) for number in (*numbers, page.photometric, page.compression)):
         raise CodecError("expected whole numbers in the header, found others")

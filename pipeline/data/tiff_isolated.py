@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from pipeline.data.image_types import Header, Metadata, Pixels
+from pipeline.data.image_types import Header, Metadata, Pages, Pixels
 from pipeline.data.reasons import refusal
 from raw.child_process import ChildProcess
 
@@ -25,6 +25,8 @@ class Decoded:
     icc: bytes | None
     xmp: bytes | None
     dpi: tuple[float, float] | None
+    photoshop: bytes | None
+    tiff_tags: tuple[tuple[int, int, int, bytes], ...]
 
 
 def read_tiff_header_isolated(path: Path, max_pixels: int) -> Header:
@@ -42,8 +44,38 @@ def decode_tiff_isolated(path: Path, max_pixels: int) -> tuple[Pixels, Metadata]
     Raises:
         CodecError: no TIFF that we read, or the decoder crashed, took too long or too much memory.
     """
-    found = _ask(path, "picture", max_pixels, Decoded)
-    return found.pixels, Metadata(exif=found.exif, icc=found.icc, xmp=found.xmp, dpi=found.dpi)
+    return _picture(path, "picture", max_pixels)
+
+
+def read_pages_isolated(path: Path, max_pixels: int) -> Pages:
+    """Count the pages of a TIFF file.
+
+    Raises:
+        CodecError: no TIFF that we read, one without pictures, or the decoder crashed or took too long.
+    """
+    return _ask(path, "pages", max_pixels, Pages)
+
+
+def decode_page_isolated(path: Path, index: int, max_pixels: int) -> tuple[Pixels, Metadata]:
+    """Decode page ``index`` of the pages that are pictures, counted from 0, as `decode_tiff_isolated` does.
+
+    Raises:
+        CodecError: as there.
+    """
+    return _picture(path, f"page {index}", max_pixels)
+
+
+def _picture(path: Path, task: str, max_pixels: int) -> tuple[Pixels, Metadata]:
+    found = _ask(path, task, max_pixels, Decoded)
+    metadata = Metadata(
+        exif=found.exif,
+        icc=found.icc,
+        xmp=found.xmp,
+        dpi=found.dpi,
+        photoshop=found.photoshop,
+        tiff_tags=found.tiff_tags,
+    )
+    return found.pixels, metadata
 
 
 def _ask(path: Path, task: str, max_pixels: int, kind: type[T]) -> T:

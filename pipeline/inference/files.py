@@ -13,13 +13,18 @@ from typing import Any, Literal
 
 from pipeline.data.failures import failure_line
 from pipeline.data.folders import SourceFile
-from pipeline.data.images import read_image, to_float
 from pipeline.data.paths import shown
+from pipeline.data.tiff_pages import pages_of
 from pipeline.errors import UserError
 from pipeline.inference.denoiser import Denoiser
 from pipeline.inference.offset import denoise_measured, told
 from pipeline.inference.outputs import DEFAULT, OutputOptions, plan_outputs
+from pipeline.inference.picture import joined, profile_note, read_picture
+from pipeline.inference.stacks import denoise_stack
 from pipeline.inference.written import write_denoised
+
+_NOTES = 12
+"""Notes that are shown: of ten thousand frames each may have one of its own."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,8 +76,8 @@ class FilesSummary:
         return sum(file.status == status for file in self.files)
 
     def notes(self) -> dict[str, int]:
-        """Return each note once, with the number of files that have it."""
-        return dict(Counter(file.note for file in self.files if file.note is not None))
+        """Return each note once, with the number of files that have it, the most frequent first."""
+        return dict(Counter(file.note for file in self.files if file.note is not None).most_common())
 
     def told(self, out: str) -> list[str]:
         """Return the counts as a sentence, each note once, and offsets; ``out`` is the folder, as shown."""
@@ -81,8 +86,10 @@ class FilesSummary:
             parts.append(f"{skipped} there already and left alone (--overwrite replaces them)")
         if failed := self.count("failed"):
             parts.append(f"{failed} failed")
-        counted = ((f"{count} {'file' if count == 1 else 'files'}", note) for note, count in self.notes().items())
-        lines = [", ".join(parts), *(f"{files}: {note}" for files, note in counted)]
+        counted = [(f"{count} {'file' if count == 1 else 'files'}", note) for note, count in self.notes().items()]
+        lines = [", ".join(parts), *(f"{files}: {note}" for files, note in counted[:_NOTES])]
+        if len(counted) > _NOTES:
+            lines.append(f"{len(counted) - _NOTES} more notes, which --json has")
         offset = told(self.files)
         return [*lines, offset] if offset else lines
 
@@ -123,7 +130,7 @@ def denoise_files(
         RunError: the disk is full or read-only, so that no other file could succeed.
     """
     outputs = plan_outputs(sources, out, options)
-    convert = partial(_denoise_file, denoiser)
+    convert = partial(_denoise_file, denoiser, options)
     return convert_files(sources, outputs, convert, options, on_progress=on_progress)
 
 
@@ -183,8 +190,12 @@ def _convert_file(
     return result("ok")
 
 
-def _denoise_file(denoiser: Denoiser, source: Path, output: Path) -> Made:
-    image = read_image(source)
-    denoised, offset = denoise_measured(denoiser, to_float(image.pixels))
-    write_denoised(output, image, denoised)
-    return Made(note=image.note, offset=offset)
+def _denoise_file(denoiser: Denoiser, options: OutputOptions, source: Path, output: Path) -> Made:
+    pages = pages_of(source)
+    if pages is not None and pages.count > 1:
+        note, offset = denoise_stack(source, output, pages, denoiser, options)
+        return Made(note=note, offset=offset)
+    picture = read_picture(source)
+    denoised, offset = denoise_measured(denoiser, picture.seen)
+    note = write_denoised(output, picture, denoised, options)
+    return Made(note=joined(picture.note, profile_note(picture.image), note), offset=offset)

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.folders import SourceFile
-from pipeline.data.images import read_image, to_float
 from pipeline.inference.denoiser import pick_device
 from pipeline.inference.files import FileResult, FilesSummary, Made, convert_files
 from pipeline.inference.offset import offset_of
 from pipeline.inference.outputs import DEFAULT, OutputOptions, plan_outputs
+from pipeline.inference.picture import joined, read_picture
 from pipeline.inference.written import write_denoised
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def fit_files(
         RunError: the disk is full or read-only.
     """
     outputs = plan_outputs(sources, out, written)
-    run = _FitRun(options, listen)
+    run = _FitRun(options, written, listen)
     done: list[FileResult] = []
 
     def keep(result: FileResult) -> None:
@@ -172,8 +172,9 @@ def fit_files(
 class _FitRun:
     """One photo after the other, and what is known about them."""
 
-    def __init__(self, options: FitOptions, listen: FitListener | None) -> None:
+    def __init__(self, options: FitOptions, written: OutputOptions, listen: FitListener | None) -> None:
         self._listen = listen
+        self._written = written
         self._denoiser = FitDenoiser(options)
         self.source: Path | None = None
         self.saved = False
@@ -183,25 +184,25 @@ class _FitRun:
     def convert(self, source: Path, output: Path) -> Made:
         """Fit one photo; the best picture so far is written again and again."""
         self.source, self.saved = source, False
-        image = read_image(source)
-        noisy = to_float(image.pixels)
+        picture = read_picture(source)
+        noisy = picture.seen
 
         def tell(progress: FitProgress) -> None:
             if progress.picture is not None:
-                write_denoised(output, image, _with_alpha(progress.picture, noisy))
+                write_denoised(output, picture, _with_alpha(progress.picture, noisy), self._written)
                 self.saved = True
             if self._listen is not None:
                 self._listen(source, progress)
 
         self._denoiser.on_progress = tell
-        kind = image.pixels.dtype
+        kind = picture.image.pixels.dtype
         denoised = self._denoiser(noisy, step=1 / float(np.iinfo(kind).max) if kind.kind == "u" else 1e-6)
-        write_denoised(output, image, denoised)
+        note = write_denoised(output, picture, denoised, self._written)
         result = self._denoiser.last
         assert result is not None
         self.fits[str(source)] = {"settings": result.settings.to_dict(), "measures": result.measures}
         self.told[str(source)] = _in_words(result)
-        return Made(note=image.note, offset=offset_of(noisy, denoised))
+        return Made(note=joined(picture.note, note), offset=offset_of(noisy, denoised))
 
 
 def _in_words(result: FitResult) -> str:

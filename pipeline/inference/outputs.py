@@ -5,17 +5,28 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+from pipeline.data.depth import BIT_DEPTHS, BitDepth
 from pipeline.data.folders import SourceFile
 from pipeline.data.images import WRITABLE
 from pipeline.data.paths import confined, shown
 from pipeline.errors import UserError
 from raw.files import RAW_SUFFIXES
 
-OUTPUT_FORMATS = {"png": ".png", "tiff": ".tif", "tif": ".tif", "jpeg": ".jpg", "jpg": ".jpg"}
+OUTPUT_FORMATS = {"png": ".png", "tiff": ".tif", "tif": ".tif", "jpeg": ".jpg", "jpg": ".jpg", "exr": ".exr"}
 """Values of ``--format`` and the suffix that each one gives."""
+
+
+_DEPTHS: Final[dict[str, tuple[BitDepth, ...]]] = {
+    "png": ("8", "16"),
+    "jpeg": ("8",),
+    "tiff": ("8", "16", "float"),
+    "exr": ("16", "float"),
+    "dng": ("16",),
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,11 +37,23 @@ class OutputOptions:
     """Put between the stem and the file suffix of every output."""
 
     format: str | None = None
-    """``png``, ``tiff`` or ``jpeg``; None keeps each file's own (raw files become 16-bit TIFF, BMP and WebP
+    """``png``, ``tiff``, ``jpeg`` or ``exr``; None keeps each file's own (raw files become 16-bit TIFF, BMP and WebP
     become PNG)."""
 
     overwrite: bool = False
     """Replace outputs that exist; otherwise those files are skipped."""
+
+    bit_depth: BitDepth | None = None
+    """Depth of what is written: 8 or 16 bits, or floats (in EXR 16 and 32-bit ones); None keeps each file's own."""
+
+    strength: float = 1.0
+    """Share of the denoised picture in what is written, 0 to 1; the rest is the noisy one."""
+
+    def __post_init__(self) -> None:
+        if self.bit_depth is not None and self.bit_depth not in BIT_DEPTHS:
+            raise UserError(f"--bit-depth: expected one of {', '.join(BIT_DEPTHS)}, found {self.bit_depth!r}")
+        if not 0 <= self.strength <= 1:
+            raise UserError(f"--strength: expected 0 (all noisy) to 1 (all denoised), found {self.strength:g}")
 
 
 DEFAULT: Final = OutputOptions()
@@ -53,11 +76,16 @@ def plan_outputs(
         formats: the values that ``options.format`` may take, and the suffix that each one gives.
 
     Raises:
-        UserError: an output would be an input, would leave ``out``, or two sources would share one.
+        UserError: an output would be an input, would leave ``out``, or two sources would share one; or its format
+            has no such bit depth.
     """
     format, suffix = options.format, options.suffix
     if format is not None and format not in formats:
         raise UserError(f"--format: expected one of {', '.join(formats)}, found {format!r}")
+    if format == "exr" and find_spec("OpenEXR") is None:
+        raise UserError(
+            "--format exr: EXR files need the package OpenEXR; install it with pip install 'unveil-denoise[exr]'"
+        )
     given = None if format is None else formats[format]
     if "/" in suffix or os.sep in suffix or "\0" in suffix:
         raise UserError(f"--suffix: expected text without a path separator, found {suffix!r}")
@@ -71,6 +99,7 @@ def plan_outputs(
         for source, name, key in zip(sources, names, keys, strict=True)
     ]
     _refuse_shared(sources, names)
+    _refuse_depth(names, options.bit_depth)
     outputs = [confined(out, name) for name in names]
     _refuse_inputs(sources, outputs)
     return outputs
@@ -88,6 +117,19 @@ def _relative_output(relative: Path, suffix: str, given: str | None, *, whole: b
         ending = ".tif" if own.lower() in RAW_SUFFIXES else ".png"
     stem = relative.name if whole else relative.stem
     return relative.with_name(stem + suffix + ending)
+
+
+def _refuse_depth(names: Sequence[Path], bit_depth: BitDepth | None) -> None:
+    if bit_depth is None:
+        return
+    for name in names:
+        kind = WRITABLE.get(name.suffix.lower(), name.suffix.lower().lstrip("."))
+        held = _DEPTHS[kind]
+        if bit_depth not in held:
+            raise UserError(
+                f"--bit-depth: expected {' or '.join(held)} for {kind.upper()} ({shown(name)}), found {bit_depth}; "
+                "--format has the others"
+            )
 
 
 def _key(name: Path) -> str:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from pipeline.data.depth import BitDepth
     from pipeline.inference.raw_denoiser import RawDenoiser
     from raw.raw_file import RawFile
 
@@ -77,23 +78,23 @@ def denoise_raw_files(
         options: what is done about outputs that exist.
         on_progress: called after each file.
     """
-    convert = partial(_denoise_raw_file, denoiser)
+    convert = partial(_denoise_raw_file, denoiser, options)
     return convert_files(sources, outputs, convert, options, on_progress=on_progress)
 
 
-def _denoise_raw_file(denoiser: RawDenoiser, source: Path, output: Path) -> Made:
+def _denoise_raw_file(denoiser: RawDenoiser, options: OutputOptions, source: Path, output: Path) -> Made:
     from noise.known_level import known_level
     from pipeline.evaluation.survey import camera_name
 
     raw = read_raw_file(source)
     known = known_level(raw)
-    mosaic = denoiser.mosaic(raw, known.level)
+    mosaic = _blended(raw, denoiser.mosaic(raw, known.level), options.strength)
     output.parent.mkdir(parents=True, exist_ok=True)
     if output.suffix == ".dng":
         with replacing(output) as temporary:
             _write_dng(raw, mosaic, temporary)
     else:
-        _develop(raw, mosaic, source, output)
+        _develop(raw, mosaic, source, output, options.bit_depth)
     remarks = (known.note, denoiser.remarks(camera_name(raw.make, raw.model), known.level))
     return Made(note="; ".join(remark for remark in remarks if remark) or None)
 
@@ -105,10 +106,20 @@ def _write_dng(raw: RawFile, mosaic: NDArray[np.uint16], path: Path) -> None:
     dng_like(replace(raw, noise_profile=None), mosaic, path)
 
 
-def _develop(raw: RawFile, mosaic: NDArray[np.uint16], source: Path, output: Path) -> None:
+def _blended(raw: RawFile, mosaic: NDArray[np.uint16], strength: float) -> NDArray[np.uint16]:
+    """Mix the stored numbers, which are linear in light."""
+    import numpy as np
+
+    if strength == 1 or raw.mosaic is None:
+        return mosaic
+    noisy = raw.mosaic.astype(np.float64)
+    return np.rint(noisy + strength * (mosaic - noisy)).astype(mosaic.dtype)
+
+
+def _develop(raw: RawFile, mosaic: NDArray[np.uint16], source: Path, output: Path, bit_depth: BitDepth | None) -> None:
     """Develop as `unveil develop` and training on pictures do: by LibRaw, from a DNG."""
     with tempfile.TemporaryDirectory(prefix="unveil-") as folder:
         path = Path(folder) / "denoised.dng"
         _write_dng(raw, mosaic, path)
         image = read_image(path)
-    write_image(output, replace(image, metadata=metadata_of_raw(source.read_bytes())))
+    write_image(output, replace(image, metadata=metadata_of_raw(source.read_bytes())), bit_depth=bit_depth)
