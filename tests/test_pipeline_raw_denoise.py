@@ -230,7 +230,7 @@ def test_options_and_pictures_that_a_raw_model_does_not_take_are_one_line(
     assert "--offset: expected keep with a model trained on raw" in error
     code, _, error = unveil(*call, "--format", "gif")
     assert code == 2
-    assert "--format: expected one of png, tiff, tif, jpeg, jpg, dng" in error
+    assert "--format: expected one of png, tiff, tif, jpeg, jpg, exr, dng" in error
     from pipeline.errors import UserError
 
     with pytest.raises(UserError, match="expected one trained on pictures, found one for raw files"):
