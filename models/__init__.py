@@ -9,6 +9,9 @@ from .build import spec_from_dict as spec_from_dict
 from .cost import count_macs as count_macs
 from .cost import measure_reach as measure_reach
 from .cost import reach_bound as reach_bound
+from .display_view import Curve as Curve
+from .display_view import DisplayView as DisplayView
+from .display_view import view_of_display as view_of_display
 from .distillation import Distillation as Distillation
 from .fill import FILLS as FILLS
 from .fill import Fill as Fill

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from .display_view import DisplayView, view_of_display
 from .inference import InferenceSpec, denoise
 from .level_offset import correct_offset
 from .network import Network
@@ -26,7 +27,8 @@ def denoise_picture(
     Args:
         network: in evaluation mode.
         pixels: (H, W, C), C in 1..4, any H, W >= 1; uint8 or uint16 over their whole range, or floats with black 0
-            and white 1. `adapt_channels` says what becomes of grey, colour and alpha.
+            and white 1, which `view_of_display` shows the network where they go beyond. `adapt_channels` says what
+            becomes of grey, colour and alpha.
         spec: how to denoise.
         strength: 0 to 1, share of the way from the noisy picture to the denoised one.
 
@@ -49,7 +51,11 @@ def denoise_picture(
         image = image / np.float32(white)
     elif not np.isfinite(image).all():
         raise ValueError("pixels must be finite, got NaN or infinity")
-    denoised = _with_offset(image, adapt_channels(image, network.channels, _run(network, spec)), spec)
+    view = None if white is not None else view_of_display(image[..., : _colours(image)])
+    seen = image if view is None else _shown(image, view)
+    denoised = _with_offset(seen, adapt_channels(seen, network.channels, _run(network, spec)), spec)
+    if seen is not image and view is not None:
+        denoised = _taken_back(denoised, seen, view)
     if strength < 1:
         denoised = image + np.float32(strength) * (denoised - image)
     if white is None:
@@ -84,6 +90,17 @@ def adapt_channels(image: FloatImage, network_channels: int, run: Callable[[Floa
     else:
         raise ValueError(f"expected a network for 1 or {colours} channels, found {network_channels}")
     return np.concatenate([result, alpha], axis=2).astype(np.float32, copy=False)
+
+
+def _shown(image: FloatImage, view: DisplayView) -> FloatImage:
+    colours, alpha = image[..., : _colours(image)], image[..., _colours(image) :]
+    return image if view.fits(colours) else np.concatenate([view.show(colours), alpha], axis=2)
+
+
+def _taken_back(denoised: FloatImage, seen: FloatImage, view: DisplayView) -> FloatImage:
+    count = _colours(seen)
+    colours = view.take_back(denoised[..., :count], float(np.abs(seen[..., :count]).max()))
+    return np.concatenate([colours, denoised[..., count:]], axis=2)
 
 
 def _run(network: Network, spec: InferenceSpec) -> Callable[[FloatImage], FloatImage]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.images import Image, read_unbounded, to_float, without_alpha
 from pipeline.data.non_finite import fill_non_finite
-from pipeline.inference.display_view import DisplayView, view_of_display, view_of_light
+
+if TYPE_CHECKING:
+    from models import DisplayView
 
 FloatImage = NDArray[np.float32]
 
@@ -67,8 +70,11 @@ def picture_of(image: Image, view: DisplayView | None = None) -> Picture:
         image = replace(image, pixels=np.concatenate([colours, rest], axis=2))
     note = joined(image.note, replaced_note(replaced) if replaced else None)
     if view is None:
+        from models import view_of_display
+        from pipeline.inference.light_view import view_of_light
+
         view = view_of_light(colours) if image.format == "exr" else view_of_display(colours)
-    if not view.linear and view.exposure == 1 and colours.min() >= 0 and colours.max() <= 1:
+    if view.fits(colours):
         return Picture(image=image, seen=to_float(image.pixels), note=note, replaced=replaced)
     seen = np.concatenate([view.show(colours), rest], axis=2)
     return Picture(image=image, seen=seen, view=view, note=note, replaced=replaced)

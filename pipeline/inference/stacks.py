@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,11 +15,13 @@ from pipeline.data.paths import shown
 from pipeline.data.tiff_pages import read_page
 from pipeline.data.tiff_stack import StackWriter
 from pipeline.inference.denoiser import Denoiser
-from pipeline.inference.display_view import DisplayView, view_of_display
 from pipeline.inference.offset import denoise_measured
 from pipeline.inference.outputs import OutputOptions
 from pipeline.inference.picture import picture_of, replaced_note
 from pipeline.inference.written import finish
+
+if TYPE_CHECKING:
+    from models import DisplayView
 
 
 def denoise_stack(
@@ -78,6 +80,8 @@ def denoise_stack(
 
 def _view(source: Path, pages: Pages) -> DisplayView:
     """Return the view of the page that needs the least exposure, which is seen for all."""
+    from models import DisplayView, view_of_display
+
     least = DisplayView()
     for number in range(1, pages.count + 1):
         pixels = read_page(source, number, pages.count).pixels

@@ -17,15 +17,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from models import DisplayView
 from pipeline.data.exr import read_exr
 from pipeline.data.light import encode_light
 from pipeline.data.renders import find_renderings
 from pipeline.inference.denoiser import load_denoiser
-from pipeline.inference.display_view import DisplayView, view_of_light
+from pipeline.inference.light_view import view_of_light
 
 SIDE = 384
 CURVES = {
-    "linear": {"linear": False, "shoulder": math.inf},
+    "linear": {"curve": None, "shoulder": math.inf},
     "sRGB": {"shoulder": math.inf},
     "k=1": {"shoulder": 1.0},
     "k=0.5": {"shoulder": 0.5},
