@@ -1,9 +1,10 @@
 """From a network's spec to the network."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from .cost import count_macs, reach_bound
 from .masked_swin import MaskedSwin, MaskedSwinSpec
@@ -47,8 +48,23 @@ def _construct(spec: NetworkSpec) -> Network:
 
 def build_empty(spec: NetworkSpec) -> Network:
     """Network of ``spec`` on the "meta" device: names, shapes and types of its weights, without memory."""
-    with torch.device("meta"):
+    with torch.device("meta"), _NothingDrawn():
         return _construct(spec)
+
+
+class _NothingDrawn(TorchFunctionMode):
+    """Leaves out the drawing of initial weights without memory, for which torch would load its compiler: a second."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if func in (torch.Tensor.normal_, torch.Tensor.uniform_):
+            return args[0]
+        return func(*args, **(kwargs or {}))
 
 
 def spec_from_dict(data: Mapping[str, Any]) -> NetworkSpec:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from rich.console import Console
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from pipeline.inference.files import FileResult
+    from pipeline.inference.results import FileResult
 
 console = Console(stderr=True, highlight=False)
 
@@ -43,18 +43,26 @@ def progress() -> Progress:
 
 @contextmanager
 def file_progress(what: str, total: int) -> Iterator[Callable[[FileResult], None]]:
-    """Show a bar over files; what it yields is called with each file that is done, and says why one failed."""
+    """Show a bar over files; what it yields is called with each file that is done, and counts those that failed."""
     from pipeline.data.paths import shown
 
+    failed = 0
     with progress() as bar:
         task = bar.add_task(what, total=total)
 
         def tell(result: FileResult) -> None:
-            if result.status == "failed":
-                console.print(f"failed: {result.error}", markup=False, style="red", soft_wrap=True)
-            bar.update(task, advance=1, description=f"{what} {shown(Path(result.source).name)}")
+            nonlocal failed
+            failed += result.status == "failed"
+            bad = f"  {failed} failed" if failed else ""
+            bar.update(task, advance=1, description=f"{what} {shown(Path(result.source).name)}{bad}")
 
         yield tell
+
+
+def tell_lines(lines: Iterable[str]) -> None:
+    """Print lines on stderr as they are."""
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=True)
 
 
 def print_json(value: dict[str, Any]) -> None:

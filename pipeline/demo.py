@@ -103,7 +103,8 @@ def run_demo(out: Path, data: Path | None, overrides: list[str], *, train: Train
     denoiser = NetworkDenoiser(Path(trained.weights))
     say(f"denoising {len(sources)} images")
     denoised = folder / "denoised"
-    denoise_files(sources, denoiser, denoised)
+    if denoise_files(sources, denoiser, denoised).stopped:
+        raise KeyboardInterrupt
     say("comparing with the noisy images and a classical denoiser")
     table = _pairs_table(denoiser, test, run_dir) if test else _photos_table(sources, denoised)
     photos = None if test else sources

@@ -33,6 +33,7 @@ DOORS = {
         "pipeline/cluster.py",
         "pipeline/data/synth_actor.py",
         "pipeline/data/feed.py",
+        "pipeline/inference/workers.py",
         "pipeline/training/worker.py",
         "pipeline/training/fit.py",
     },

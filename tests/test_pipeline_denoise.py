@@ -15,6 +15,7 @@ from pipeline.errors import RunError, UserError
 from pipeline.inference import denoiser as denoisers
 from pipeline.inference.denoiser import adapt_channels, find_weights, load_denoiser
 from pipeline.inference.files import denoise_files
+from pipeline.inference.manifest import MANIFEST_NAME
 from pipeline.inference.outputs import OutputOptions
 from raw.dng import write_dng
 from raw.files import render_srgb
@@ -48,7 +49,8 @@ def statuses(summary):
 
 
 def tree(folder):
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    paths = (path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST_NAME)
+    return sorted(path.relative_to(folder).as_posix() for path in paths)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
@@ -257,7 +259,7 @@ def test_the_exit_code_tells_all_some_and_none(tmp_path, fake_model, good, bad, 
     assert result.exit_code == code
     answer = json.loads(result.stdout)
     assert (answer["ok"], answer["failed"]) == (good, bad)
-    assert {"source", "output", "status", "error", "seconds", "note", "offset"} == set(answer["files"][0])
+    assert {"source", "output", "status", "error", "seconds", "note", "offset", "residual"} == set(answer["files"][0])
 
 
 def test_without_json_stdout_stays_empty_and_stderr_names_the_bad_file(tmp_path, fake_model):

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,16 +22,10 @@ from pipeline.inference.averaged import average_strides, brightened
 from pipeline.inference.fit import FitDenoiser, FitOptions, fit_files
 from pipeline.inference.fit_image import FitProgress, _Excused, _Fit, _windows, fit_image
 from pipeline.inference.fit_settings import FitSettings, choose_settings
+from pipeline.inference.manifest import MANIFEST_NAME
+from pipeline.inference.outputs import OutputOptions
 
 Run = Callable[..., tuple[int, dict[str, Any] | None, str]]
-
-
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    """Python's own answer to Ctrl-C, which a shell takes away from what it starts in the background."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 def noisy_photo(photo: np.ndarray, sigma: float, *, side: int = 96, blur: float = 0.0, channels: int = 3) -> np.ndarray:
@@ -219,7 +213,6 @@ def test_files_keep_tree_depth_alpha_and_metadata(tmp_path: Path, photo: np.ndar
     assert np.abs(255 * np.clip(alone, 0, 1) - read_image(out / "grey.tif").pixels).max() <= 0.5 + 1e-3
 
 
-@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_leaves_the_best_so_far_and_says_so(tmp_path: Path, photo: np.ndarray) -> None:
     for name in ("a.png", "b.png", "c.png"):
         write(tmp_path / "in" / name, eight_bit(photo, 3))
@@ -227,18 +220,24 @@ def test_ctrl_c_leaves_the_best_so_far_and_says_so(tmp_path: Path, photo: np.nda
 
     def listen(source: Path, now: FitProgress) -> None:
         steps[source.name] = now.step
-        if source.name == "b.png" and now.step == 30:
+        if source.name == "b.png" and now.step == 8:
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(10)  # the signal arrives meanwhile
 
-    options = FitOptions(steps=40, draws=1, save_seconds=0)
+    options = FitOptions(steps=12, draws=1, save_seconds=0)
     summary = fit_files(scan([tmp_path / "in"]), tmp_path / "out", options, listen=listen)
-    assert steps == {"a.png": 40, "b.png": 30}
+    assert steps == {"a.png": 12, "b.png": 8}
     assert [file.status for file in summary.files.files] == ["ok"]
     assert summary.stopped == str(tmp_path / "in" / "b.png")
-    assert summary.saved
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "b.png"]
-    assert not np.array_equal(read_image(tmp_path / "out" / "b.png").pixels, eight_bit(photo, 3))
+    best = tmp_path / "out" / "b.unfinished.png"
+    assert summary.saved == str(best)
+    assert (summary.files.stopped, summary.files.left, summary.files.exit_code()) == (True, 2, 130)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", best.name, MANIFEST_NAME]
+    assert not np.array_equal(read_image(best).pixels, eight_bit(photo, 3))
+    # The next run makes the rest, and the picture so far gives way to the final one.
+    again = fit_files(scan([tmp_path / "in"]), tmp_path / "out", options, OutputOptions(skip_existing=True))
+    assert [file.status for file in again.files.files] == ["skipped", "ok", "ok"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "b.png", "c.png", MANIFEST_NAME]
 
 
 def test_the_command_says_what_was_chosen_and_how_it_ended(unveil: Run, tmp_path: Path, photo: np.ndarray) -> None:
@@ -261,7 +260,6 @@ def test_the_command_says_what_was_chosen_and_how_it_ended(unveil: Run, tmp_path
     assert (tmp_path / "one" / "a.png").read_bytes() == (tmp_path / "two" / "a.png").read_bytes()
 
 
-@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_ends_the_command_with_130(unveil: Run, tmp_path: Path, photo: np.ndarray) -> None:
     write(tmp_path / "in" / "a.png", eight_bit(photo, 3))
     timer = threading.Timer(4, os.kill, (os.getpid(), signal.SIGINT))

@@ -13,6 +13,7 @@ from noise.shot_read import NoiseLevel
 from pipeline.config import load_config
 from pipeline.data.images import read_image
 from pipeline.inference.denoiser import load_denoiser
+from pipeline.inference.manifest import MANIFEST_NAME
 from pipeline.inference.raw_denoiser import RawDenoiser
 from pipeline.training.intake import data_card, read_source
 from pipeline.training.loop import run_loop
@@ -169,7 +170,8 @@ def test_pictures_are_the_denoised_raw_developed(unveil, trained: Trained, tmp_p
     expected = read_image(tmp_path / "a.dng").pixels
     for name in ("a.tif", "a.png"):
         np.testing.assert_array_equal(read_image(tmp_path / name).pixels, expected)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.dng", "a.jpg", "a.png", "a.tif"]
+    assert sorted(path.name for path in tmp_path.glob("a.*")) == ["a.dng", "a.jpg", "a.png", "a.tif"]
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_strength_mixes_the_numbers_of_the_sensor_and_depth_is_that_of_the_format(
@@ -205,7 +207,7 @@ def test_what_is_no_raw_is_left_out_or_refused_in_one_line(
     assert (code, result["ok"], result["failed"]) == (3, 1, 1)
     assert "3 files that are no raw files left out" in result["warning"]
     assert result["files"][1]["error"].endswith("linear.dng: expected a Bayer mosaic, found linear")
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.dng"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.dng", MANIFEST_NAME]
 
 
 def test_no_input_is_written_over_and_outputs_are_left_alone(unveil, trained: Trained, tmp_path: Path) -> None:
@@ -219,6 +221,18 @@ def test_no_input_is_written_over_and_outputs_are_left_alone(unveil, trained: Tr
     _, result, _ = unveil("denoise", source, "--model", trained.model, "--out", tmp_path, "--json")
     assert result["skipped"] == 1
     assert (tmp_path / "a.dng").read_bytes() == b"mine"
+
+
+def test_what_is_up_to_date_is_skipped(unveil, trained: Trained, tmp_path: Path) -> None:
+    denoised(unveil, trained, trained.scene.path, tmp_path)
+    for more, found in (
+        ((), (0, 1)),
+        (("--format", "png"), (1, 0)),
+        (("--draws", 3), (1, 0)),
+        (("--draws", 3), (0, 1)),
+    ):
+        _, result = denoised(unveil, trained, trained.scene.path, tmp_path, "--skip-existing", *more)
+        assert (result["ok"], result["skipped"]) == found, more
 
 
 def test_options_and_pictures_that_a_raw_model_does_not_take_are_one_line(

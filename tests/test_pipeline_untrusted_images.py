@@ -20,6 +20,7 @@ from pipeline.commands import denoise as command
 from pipeline.data.images import read_header, read_image
 from pipeline.errors import UserError
 from pipeline.inference import denoiser as denoisers
+from pipeline.inference.manifest import MANIFEST_NAME
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +70,11 @@ def test_strange_names_are_shown_safely_and_kept_to_the_byte(tmp_path):
     code, answer, told = denoise(folder, tmp_path / "out")
     assert code == 3
     assert (answer["ok"], answer["failed"]) == (6, 5)
-    assert {entry.name for entry in os.scandir(os.fsencode(tmp_path / "out"))} == {*STRANGE, b"plain.png"}
+    assert {entry.name for entry in os.scandir(os.fsencode(tmp_path / "out"))} == {
+        *STRANGE,
+        b"plain.png",
+        MANIFEST_NAME.encode(),
+    }
     assert all(line.isprintable() for line in told.splitlines())
     for file in answer["files"]:
         assert file["error"] is None or file["error"].isprintable()
@@ -109,7 +114,7 @@ def test_links_that_lead_out_of_the_folder_are_left_out_and_told(tmp_path, caplo
     code, answer, _ = denoise(folder, tmp_path / "out")
     assert (code, answer["ok"]) == (0, 1)
     assert "skipped 3 broken links or links that lead out of their folder" in caplog.text
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.png"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["good.png", MANIFEST_NAME]
 
 
 def test_an_output_folder_that_links_elsewhere_is_not_written_through(tmp_path):
@@ -217,4 +222,4 @@ def test_an_absurd_size_is_refused_by_the_header_of_every_format(tmp_path):
     assert (code, answer["failed"]) == (1, 4)
     for file in answer["files"]:
         assert "expected at most 300000000 pixels, found" in file["error"] or "bytes for" in file["error"], file
-    assert not (tmp_path / "out").exists()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [MANIFEST_NAME]

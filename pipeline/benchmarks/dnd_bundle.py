@@ -16,8 +16,9 @@ from pipeline.data.images import replacing
 from pipeline.data.paths import shown
 from pipeline.errors import RunError, UserError
 from pipeline.inference.denoiser import Denoiser
-from pipeline.inference.files import FileResult, Made, convert_files
+from pipeline.inference.files import convert_files
 from pipeline.inference.outputs import OutputOptions
+from pipeline.inference.results import FileResult, Made
 
 EVAL_VERSION = "1.0"
 
@@ -79,6 +80,8 @@ def submit_dnd(
 
     outputs = [out / image.path.name for image in dnd.images]
     summary = convert_files(dnd.images, outputs, convert, OutputOptions(overwrite=overwrite), on_progress=after)
+    if summary.stopped:
+        raise KeyboardInterrupt
     for result, boxes in zip(summary.files, dnd.boxes, strict=True):
         if result.status != "failed":
             check_bundle_file(Path(result.output), boxes)

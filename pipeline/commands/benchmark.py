@@ -94,7 +94,7 @@ def dnd(
     from pipeline.benchmarks.dnd_bundle import submit_dnd
     from pipeline.console import console, print_json, progress
     from pipeline.data.paths import shown
-    from pipeline.inference.files import FileResult
+    from pipeline.inference.results import FileResult
 
     opened = open_dnd(data)
     denoiser = _denoiser(model, device, attention, draws, offset)

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from pipeline.data.depth import BitDepth
     from pipeline.data.folders import SourceFile
     from pipeline.inference.denoiser import Denoiser
-    from pipeline.inference.files import FilesSummary
     from pipeline.inference.fit import FitOptions
     from pipeline.inference.outputs import OutputOptions
+    from pipeline.inference.results import FilesSummary
+    from pipeline.inference.spread import Spread
 
 
 def denoise(
@@ -49,29 +50,61 @@ def denoise(
     draws: Draws = None,
     offset: Offset = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
+    skip_existing: Annotated[
+        bool,
+        typer.Option(
+            "--skip-existing",
+            help="Go on where an earlier run stopped: skip outputs that this very source, model and options made, by "
+            "the manifest in DIR, and that are whole; make others again, but leave alone what was not made here.",
+        ),
+    ] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Replace outputs that exist, whoever made them; with --skip-existing all but those up to date. By "
+            "default what exists is left alone.",
+        ),
+    ] = False,
+    workers: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|N",
+            help="Worker processes, through Ray; 0: this process alone. auto: workers on a cluster (RAY_ADDRESS, or a "
+            "submitted job) for more than a handful of files, and on this machine for minutes of work.",
+        ),
+    ] = "auto",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be read, written, skipped and refused; write nothing.")
+    ] = False,
     json_output: Json = False,
 ) -> None:
     """Denoise pictures with a model, or with --fit without one; size, bit depth and metadata stay.
 
-    No input is ever overwritten. Exit code 0: all done, 3: some files failed, 1: all failed.
+    No input is ever overwritten. Exit code 0: all done, 3: some files failed, 1: all failed, 130: stopped by Ctrl-C or
+    SIGTERM, which leaves what is finished and nothing else.
     """
-    from pipeline.console import console, print_json
+    from pipeline.console import console, print_json, tell_lines
     from pipeline.data.allocator import keep_freed_memory
     from pipeline.data.folders import scan
     from pipeline.data.images import DENOISED_SUFFIXES
+    from pipeline.data.paths import shown
+    from pipeline.errors import UserError
     from pipeline.inference.denoiser import NetworkDenoiser, load_denoiser
     from pipeline.inference.modes import in_words, with_mode
     from pipeline.inference.outputs import OutputOptions, plan_outputs
     from pipeline.inference.raw_files import is_for_raw
+    from pipeline.inference.spread import Spread, workers_of
 
     options = OutputOptions(
         suffix=suffix,
         format=format,
         overwrite=overwrite,
+        skip_existing=skip_existing,
         bit_depth=cast("BitDepth | None", bit_depth),  # checked there
         strength=strength,
     )
+    spread = Spread(workers=workers_of(workers), say=lambda line: console.print(line, markup=False, soft_wrap=True))
     fitting = _fit_options(
         model, fit=fit, minutes=minutes, steps=steps, seed=seed, attention=attention, draws=draws, offset=offset
     )
@@ -88,31 +121,43 @@ def denoise(
             draws=draws,
             offset=offset,
             device=device,
+            spread=spread,
+            dry_run=dry_run,
             json_output=json_output,
         )
         raise typer.Exit(code)
     # Before the model is loaded: a mistake in the paths should not cost the wait.
-    plan_outputs(files, out, options)
+    outputs = plan_outputs(files, out, options)
     keep_freed_memory()
     if fitting is not None:
-        from pipeline.commands.denoise_fit import run_fit
+        if spread.workers:
+            raise UserError("--workers: expected with --model only; a fit uses all threads for one photo")
+        from pipeline.commands.denoise_fit import run_dry_fit, run_fit
 
-        raise typer.Exit(run_fit(files, out, replace(fitting, device=device), options, json_output=json_output))
+        run = run_dry_fit if dry_run else run_fit
+        raise typer.Exit(run(files, out, replace(fitting, device=device), options, json_output=json_output))
     assert model is not None  # _fit_options has seen to it
     denoiser, warning = with_mode(load_denoiser(model, device), attention=attention, draws=draws, offset=offset)
     if warning:
         console.print(f"note: {warning}", markup=False, style="yellow", soft_wrap=True)
-    summary = _run(files, denoiser, out, options)
+    if dry_run:
+        from pipeline.commands.denoise_plan import run_dry
+        from pipeline.inference.dry_run import measured_speed
+        from pipeline.inference.files import made_with
+
+        speed = measured_speed(denoiser) if isinstance(denoiser, NetworkDenoiser) else None
+        known = made_with(denoiser, options)
+        raise typer.Exit(run_dry(files, outputs, out, options, known, speed, json_output=json_output))
+    summary = _run(files, denoiser, out, options, spread)
     mode = denoiser.describe() if isinstance(denoiser, NetworkDenoiser) else None
     if json_output:
+        tell_lines(summary.failures())
         print_json({**summary.to_dict(), "mode": mode, "warning": warning})
     else:
-        _tell(summary, out)
+        tell_lines(summary.told(shown(out)))
         if mode and mode["passes"] > 1:
             console.print(f"{in_words(mode)}: {mode['passes']} passes of the network", markup=False, soft_wrap=True)
-    failed = summary.count("failed")
-    if failed:
-        raise typer.Exit(1 if failed == len(summary.files) else 3)
+    raise typer.Exit(summary.exit_code())
 
 
 def _fit_options(
@@ -167,17 +212,11 @@ def _earlier_outputs(sources: list[Path], out: Path, suffix: str) -> list[str | 
     return [f"*{glob.escape(suffix)}.*"] if suffix else []
 
 
-def _run(files: list[SourceFile], denoiser: Denoiser, out: Path, options: OutputOptions) -> FilesSummary:
+def _run(
+    files: list[SourceFile], denoiser: Denoiser, out: Path, options: OutputOptions, spread: Spread
+) -> FilesSummary:
     from pipeline.console import file_progress
     from pipeline.inference.files import denoise_files
 
     with file_progress("denoise", len(files)) as tell:
-        return denoise_files(files, denoiser, out, options, on_progress=tell)
-
-
-def _tell(summary: FilesSummary, out: Path) -> None:
-    from pipeline.console import console
-    from pipeline.data.paths import shown
-
-    for line in summary.told(shown(out)):
-        console.print(line, markup=False, soft_wrap=True)
+        return denoise_files(files, denoiser, out, options, spread=spread, on_progress=tell)

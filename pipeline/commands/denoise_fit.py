@@ -6,20 +6,17 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.console import console, print_json, progress
+from pipeline.console import console, print_json, progress, tell_lines
 from pipeline.data.paths import shown
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from pipeline.data.folders import SourceFile
-    from pipeline.inference.files import FileResult
     from pipeline.inference.fit import FitOptions, FitSummary
     from pipeline.inference.fit_image import FitProgress
     from pipeline.inference.outputs import OutputOptions
-
-STOPPED = 130
-"""Exit code after Ctrl-C, as shells have it."""
+    from pipeline.inference.results import FileResult
 
 _LINE_SECONDS = 15.0
 """Seconds between two lines where there is no terminal to draw a bar on."""
@@ -40,16 +37,34 @@ def run_fit(
         show = _Show(bar, len(files))
         summary = fit_files(files, out, options, written, on_progress=show.file_done, listen=show.step_done)
     if json_output:
+        tell_lines(summary.files.failures())
         print_json(summary.to_dict())
     else:
-        for line in [*_why(summary), *summary.files.told(shown(out))]:
-            console.print(line, markup=False, soft_wrap=True)
+        tell_lines([*_why(summary), *summary.files.told(shown(out))])
     if summary.stopped is not None:
-        kept = "its best picture so far is saved" if summary.saved else "nothing of it is saved yet"
-        console.print(f"stopped at {shown(Path(summary.stopped))}: {kept}", markup=False, soft_wrap=True)
-        return STOPPED
-    failed = summary.files.count("failed")
-    return 0 if not failed else 1 if failed == len(summary.files.files) else 3
+        best = f"its best picture so far is {shown(summary.saved)}" if summary.saved else "nothing of it is saved yet"
+        console.print(f"stopped at {shown(Path(summary.stopped))}: {best}", markup=False, soft_wrap=True)
+    return summary.files.exit_code()
+
+
+def run_dry_fit(
+    files: list[SourceFile], out: Path, options: FitOptions, written: OutputOptions, *, json_output: bool
+) -> int:
+    """Tell what a run would do, write nothing, and return the exit code."""
+    import torch
+
+    from pipeline.commands.denoise_plan import run_dry
+    from pipeline.inference.fit import fitted_with
+    from pipeline.inference.fit_settings import time_of
+    from pipeline.inference.outputs import plan_outputs
+
+    def seconds_of(pixels: int) -> float:
+        return 60 * time_of(pixels, options.minutes, torch.get_num_threads())
+
+    outputs = plan_outputs(files, out, written)
+    # Steps take what they take.
+    known = seconds_of if options.steps is None else None
+    return run_dry(files, outputs, out, written, fitted_with(options, written), known, json_output=json_output)
 
 
 def _why(summary: FitSummary) -> list[str]:
@@ -79,9 +94,7 @@ class _Show:
             line = f"fit {name}  step {now.step}, {now.fraction:.0%}  {error}  about {left:.0f} s left"
             console.print(line, markup=False, soft_wrap=True)
 
-    def file_done(self, result: FileResult) -> None:
-        if result.status == "failed":
-            console.print(f"failed: {result.error}", markup=False, style="red", soft_wrap=True)
+    def file_done(self, _: FileResult) -> None:
         if self._task is not None:
             self._bar.remove_task(self._task)
             self._task = None

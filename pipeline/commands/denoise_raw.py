@@ -10,6 +10,7 @@ from pipeline.data.folders import SourceFile
 
 if TYPE_CHECKING:
     from pipeline.inference.outputs import OutputOptions
+    from pipeline.inference.spread import Spread
 
 
 def run_raw(
@@ -22,14 +23,18 @@ def run_raw(
     draws: int | None,
     offset: str | None,
     device: str,
+    spread: Spread,
+    dry_run: bool,
     json_output: bool,
 ) -> int:
     """Denoise raw files with a model trained on raw, tell what became of them, and return the exit code."""
-    from pipeline.console import console, file_progress, print_json
+    from pipeline.console import console, file_progress, print_json, tell_lines
     from pipeline.data.allocator import keep_freed_memory
     from pipeline.data.paths import shown
     from pipeline.errors import UserError
     from pipeline.inference.denoiser import NetworkDenoiser, load_denoiser
+    from pipeline.inference.files import made_with
+    from pipeline.inference.manifest import kept
     from pipeline.inference.modes import in_words, with_mode
     from pipeline.inference.raw_denoiser import RawDenoiser
     from pipeline.inference.raw_files import denoise_raw_files, plan_raw_outputs, raws_among
@@ -45,14 +50,24 @@ def run_raw(
     notes = [note for note in (left_out, warning) if note]
     for note in notes:
         console.print(f"note: {note}", markup=False, style="yellow", soft_wrap=True)
-    with file_progress("denoise", len(raws)) as tell:
-        summary = denoise_raw_files(raws, outputs, denoiser, options, on_progress=tell)
+    if dry_run:
+        from pipeline.commands.denoise_plan import run_dry
+        from pipeline.inference.dry_run import measured_speed
+
+        speed = measured_speed(denoiser)
+        return run_dry(raws, outputs, out, options, made_with(network, options), speed, json_output=json_output)
+    with (
+        kept(out, made_with(network, options), outputs) as manifest,
+        file_progress("denoise", len(raws)) as tell,
+    ):
+        summary = denoise_raw_files(
+            raws, outputs, denoiser, options, spread=spread, manifest=manifest, on_progress=tell
+        )
     mode = network.describe()
     if json_output:
+        tell_lines(summary.failures())
         print_json({**summary.to_dict(), "mode": mode, "warning": "; ".join(notes) or None})
     else:
-        for line in summary.told(shown(out)):
-            console.print(line, markup=False, soft_wrap=True)
+        tell_lines(summary.told(shown(out)))
         console.print(f"{in_words(mode)}: {mode['passes']} passes of the network", markup=False, soft_wrap=True)
-    failed = summary.count("failed")
-    return 0 if not failed else 1 if failed == len(summary.files) else 3
+    return summary.exit_code()

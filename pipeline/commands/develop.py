@@ -44,10 +44,6 @@ def develop(
     if json_output:
         print_json(summary.to_dict())
     else:
-        for result in summary.files:
-            if result.status == "failed":
-                console.print(f"failed: {result.error}", markup=False, style="red", soft_wrap=True)
         for line in summary.told(shown(out)):
             console.print(line, markup=False, soft_wrap=True)
-    if failed := summary.count("failed"):
-        raise typer.Exit(1 if failed == len(files) else 3)
+    raise typer.Exit(summary.exit_code())

@@ -76,6 +76,11 @@ class NetworkDenoiser:
         return dict(self._loaded.card)
 
     @property
+    def sha256(self) -> str:
+        """Hash of the weights."""
+        return self._loaded.sha256
+
+    @property
     def domain(self) -> str:
         """What the network was trained on: ``display`` (pictures), or ``raw`` (planes of mosaics)."""
         return str(self._loaded.card.get("domain", "display"))

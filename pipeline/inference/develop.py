@@ -20,8 +20,9 @@ from pipeline.data.images import (
 )
 from pipeline.data.paths import shown
 from pipeline.errors import UserError
-from pipeline.inference.files import FileResult, FilesSummary, Made, convert_files
+from pipeline.inference.files import convert_files
 from pipeline.inference.outputs import DEFAULT, OutputOptions
+from pipeline.inference.results import FileResult, FilesSummary, Made
 from raw.files import RAW_SUFFIXES
 
 FORMATS = {"tiff": ".tif", "png": ".png", "jpeg": ".jpg", "dng": ".dng"}

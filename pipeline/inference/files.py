@@ -3,104 +3,54 @@
 from __future__ import annotations
 
 import os
-import time
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline.data.failures import failure_line
 from pipeline.data.folders import SourceFile
 from pipeline.data.paths import shown
 from pipeline.data.tiff_pages import pages_of
-from pipeline.errors import UserError
-from pipeline.inference.denoiser import Denoiser
-from pipeline.inference.offset import denoise_measured, told
+from pipeline.inference.denoiser import Denoiser, NetworkDenoiser
+from pipeline.inference.flight import flight_of
+from pipeline.inference.interrupts import interruptible
+from pipeline.inference.manifest import Known, Manifest, kept
+from pipeline.inference.offset import denoise_measured
 from pipeline.inference.outputs import DEFAULT, OutputOptions, plan_outputs
 from pipeline.inference.picture import joined, profile_note, read_picture
+from pipeline.inference.residual import residual_of
+from pipeline.inference.results import FileResult as FileResult
+from pipeline.inference.results import FilesSummary as FilesSummary
+from pipeline.inference.results import Made as Made
+from pipeline.inference.results import Status
+from pipeline.inference.spread import Spread
 from pipeline.inference.stacks import denoise_stack
+from pipeline.inference.staging import Convert, Staged, discard, stage
 from pipeline.inference.written import write_denoised
 
-_NOTES = 12
-"""Notes that are shown: of ten thousand frames each may have one of its own."""
+if TYPE_CHECKING:
+    from models import InferenceSpec
+
+HERE = Spread(workers=0)
+"""All files in this process."""
+
+Listener = Callable[[FileResult], None]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FileResult:
-    """What became of one source file."""
+class Job(NamedTuple):
+    """One file that is to be made."""
 
-    source: str
-    """Path that was read."""
+    number: int
+    """Place of its source among all sources."""
 
-    output: str
-    """Path that was, or would have been, written."""
-
-    status: Literal["ok", "failed", "skipped"]
-    """``skipped``: the output is there already and was left alone."""
-
-    error: str | None = None
-    """One line, or None."""
-
-    seconds: float = 0.0
-    """Reading, denoising and writing."""
-
-    note: str | None = None
-    """How the pixels were made, where a user should know it (`Image.note`)."""
-
-    offset: dict[str, Any] | None = None
-    """How far the network's brightness and colour are from the noisy picture (`denoise_measured`), if it is known."""
+    source: Path
+    output: Path
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Made:
-    """What is known about an output that was written."""
-
-    note: str | None = None
-    """As in `FileResult`."""
-
-    offset: dict[str, Any] | None = None
-    """As in `FileResult`."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FilesSummary:
-    """What became of all files, in the order of the sources."""
-
-    files: tuple[FileResult, ...]
-    """One entry a source file."""
-
-    def count(self, status: Literal["ok", "failed", "skipped"]) -> int:
-        """Return how many files ended with ``status``."""
-        return sum(file.status == status for file in self.files)
-
-    def notes(self) -> dict[str, int]:
-        """Return each note once, with the number of files that have it, the most frequent first."""
-        return dict(Counter(file.note for file in self.files if file.note is not None).most_common())
-
-    def told(self, out: str) -> list[str]:
-        """Return the counts as a sentence, each note once, and offsets; ``out`` is the folder, as shown."""
-        parts = [f"{self.count('ok')} written to {out}"]
-        if skipped := self.count("skipped"):
-            parts.append(f"{skipped} there already and left alone (--overwrite replaces them)")
-        if failed := self.count("failed"):
-            parts.append(f"{failed} failed")
-        counted = [(f"{count} {'file' if count == 1 else 'files'}", note) for note, count in self.notes().items()]
-        lines = [", ".join(parts), *(f"{files}: {note}" for files, note in counted[:_NOTES])]
-        if len(counted) > _NOTES:
-            lines.append(f"{len(counted) - _NOTES} more notes, which --json has")
-        offset = told(self.files)
-        return [*lines, offset] if offset else lines
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form: files, ok, failed, skipped."""
-        return {
-            "files": [asdict(file) for file in self.files],
-            "ok": self.count("ok"),
-            "failed": self.count("failed"),
-            "skipped": self.count("skipped"),
-        }
+Work = Callable[[Iterable[Job]], Iterator[tuple[Job, Staged]]]
+"""Makes the outputs of jobs under temporary names, in any order. A job is taken only when it can be begun."""
 
 
 def denoise_files(
@@ -109,85 +59,190 @@ def denoise_files(
     out: Path,
     options: OutputOptions = DEFAULT,
     *,
-    on_progress: Callable[[FileResult], None] | None = None,
+    spread: Spread = HERE,
+    on_progress: Listener | None = None,
 ) -> FilesSummary:
     """Denoise every source into ``out``, mirroring the tree; size, depth and metadata stay as they were.
 
-    All output paths are planned and checked before the first file is read.
+    All output paths are planned and checked before the first file is read. What was made is written down in the
+    manifest of ``out`` (`pipeline.inference.manifest`).
 
     Args:
         sources: what `pipeline.data.folders.scan` found.
         denoiser: called with each picture.
         out: folder to write to; created.
         options: names, formats and what is done about outputs that exist.
+        spread: whether worker processes help.
         on_progress: called after each file.
 
     Returns:
         What became of each file; a file that fails is listed and the rest goes on.
 
     Raises:
-        UserError: as in `plan_outputs`.
+        UserError: as in `plan_outputs`, or ``out`` is not writable.
         RunError: the disk is full or read-only, so that no other file could succeed.
     """
     outputs = plan_outputs(sources, out, options)
     convert = partial(_denoise_file, denoiser, options)
-    return convert_files(sources, outputs, convert, options, on_progress=on_progress)
+    with kept(out, made_with(denoiser, options), outputs) as manifest:
+        work: Work = flight_of(denoiser, convert, identified=True)
+        if isinstance(denoiser, NetworkDenoiser):
+            build = partial(_elsewhere, denoiser.folder.absolute(), denoiser.inference, options)
+            work = spread.over(work, build, gpu=denoiser.device != "cpu")
+        return convert_files(sources, outputs, convert, options, work=work, manifest=manifest, on_progress=on_progress)
 
 
 def convert_files(
     sources: Sequence[SourceFile],
     outputs: Sequence[Path],
-    convert: Callable[[Path, Path], Made],
+    convert: Convert,
     options: OutputOptions = DEFAULT,
     *,
-    on_progress: Callable[[FileResult], None] | None = None,
+    work: Work | None = None,
+    manifest: Manifest | None = None,
+    on_progress: Listener | None = None,
 ) -> FilesSummary:
     """Make one output from each source; a file that fails is listed and the rest goes on.
+
+    Ctrl-C and SIGTERM end it: what is finished stays, and nothing else is left.
 
     Args:
         sources: what is read.
         outputs: what is written, of `plan_outputs`.
-        convert: called with the two paths; makes folder and file, raises what it cannot do.
+        convert: called with the source and a temporary name of the output; raises what it cannot do.
         options: what is done about outputs that exist.
+        work: makes the outputs in another way than by ``convert``, one after the other.
+        manifest: says what is up to date, and is told what is made; None for folders without one.
         on_progress: called after each file.
 
     Raises:
         RunError: the disk is full or read-only, so that no other file could succeed.
     """
-    results = []
-    for source, output in zip(sources, outputs, strict=True):
-        result = _convert_file(source.path, output, convert, options)
-        results.append(result)
-        if on_progress is not None:
-            on_progress(result)
-    return FilesSummary(files=tuple(results))
+    batch = _Batch(sources, outputs, options, manifest, on_progress)
+    stopped = False
+    try:
+        with interruptible():
+            batch.run(work or partial(in_turn, convert, manifest is not None))
+    except KeyboardInterrupt:
+        stopped = True
+    return batch.summary(stopped=stopped)
 
 
-def _convert_file(
-    source: Path, output: Path, convert: Callable[[Path, Path], Made], options: OutputOptions
-) -> FileResult:
-    def result(status: Literal["ok", "failed", "skipped"], error: str | None = None) -> FileResult:
-        seconds = round(time.perf_counter() - start, 3)
-        return FileResult(
-            source=str(source),
-            output=str(output),
-            status=status,
-            error=error,
-            seconds=seconds,
-            note=made.note,
-            offset=made.offset,
+def made_with(denoiser: Denoiser, options: OutputOptions) -> dict[str, Any]:
+    """Return what decides the bytes of an output besides its source, as JSON values."""
+    how: dict[str, Any] = {"denoiser": type(denoiser).__name__}
+    if isinstance(denoiser, NetworkDenoiser):
+        from models import spec_to_dict
+
+        how = {"model": denoiser.sha256, "inference": spec_to_dict(denoiser.inference)}
+    return {**how, "options": options.content()}
+
+
+def why_skipped(source: Path, output: Path, options: OutputOptions, known: Known | None) -> str | None:
+    """Return None for a file to make; of one to skip the reason, which is empty if it is up to date.
+
+    Args:
+        source: what would be read.
+        output: what would be written.
+        options: what is done about outputs that exist.
+        known: what was made in the output folder; None for folders without a manifest.
+    """
+    if options.skip_existing and known is not None:
+        standing = known.standing(source, output)
+        if standing == "current":
+            return ""
+        if standing == "foreign" and not options.overwrite:
+            return f"{shown(output)}: exists and was not made here; pass --overwrite to replace it"
+        return None
+    if not options.overwrite and os.path.lexists(output):
+        return f"{shown(output)}: exists; pass --overwrite to replace it"
+    return None
+
+
+class _Batch:
+    """Decides which files are made, gives finished ones their names, and keeps what became of each."""
+
+    def __init__(
+        self,
+        sources: Sequence[SourceFile],
+        outputs: Sequence[Path],
+        options: OutputOptions,
+        manifest: Manifest | None,
+        on_progress: Listener | None,
+    ) -> None:
+        self._jobs = [
+            Job(number, source.path, output)
+            for number, (source, output) in enumerate(zip(sources, outputs, strict=True))
+        ]
+        self._options, self._manifest, self._on_progress = options, manifest, on_progress
+        self._results: dict[int, FileResult] = {}
+
+    def run(self, work: Work) -> None:
+        """Make what is to be made."""
+        # Looked at one by one, when its turn comes: a hash takes time, and a bar should move meanwhile.
+        for job, staged in work(self._wanted()):
+            self._finish(job, staged)
+
+    def summary(self, *, stopped: bool) -> FilesSummary:
+        """Return what became of the files so far."""
+        return FilesSummary(
+            files=tuple(self._results[index] for index in sorted(self._results)),
+            stopped=stopped,
+            left=len(self._jobs) - len(self._results),
+            manifest=None if self._manifest is None else str(self._manifest.path),
         )
 
-    start = time.perf_counter()
-    made = Made()
-    if not options.overwrite and os.path.lexists(output):
-        return result("skipped", f"{shown(output)}: exists; pass --overwrite to replace it")
-    try:
-        made = convert(source, output)
-    except (UserError, OSError, ValueError, RuntimeError, MemoryError) as error:
-        # RuntimeError covers a GPU out of memory: the next picture may be smaller.
-        return result("failed", failure_line(error, source, output))
-    return result("ok")
+    def _wanted(self) -> Iterator[Job]:
+        """Yield what is to be made; the rest is skipped."""
+        for job in self._jobs:
+            if (why := why_skipped(job.source, job.output, self._options, self._manifest)) is None:
+                yield job
+            else:
+                self._keep(job, FileResult(status="skipped", error=why or None, **_paths(job)))
+
+    def _finish(self, job: Job, staged: Staged) -> None:
+        """Give an output its name, after the manifest was told: see there."""
+        error = staged.error
+        if staged.temporary is not None:
+            try:
+                self._note_made(job, staged)
+                staged.temporary.replace(job.output)
+            except OSError as problem:
+                error = failure_line(problem, job.source, job.output)
+            finally:
+                discard(staged)
+        if error is not None and self._manifest is not None:
+            self._manifest.failed(job.source, job.output, error)
+        facts = asdict(staged.made) if error is None else {}
+        status: Status = "ok" if error is None else "failed"
+        self._keep(job, FileResult(status=status, error=error, seconds=staged.seconds, **facts, **_paths(job)))
+
+    def _note_made(self, job: Job, staged: Staged) -> None:
+        if self._manifest is None or staged.source_identity is None or staged.output_identity is None:
+            return
+        facts = {"seconds": staged.seconds, **asdict(staged.made)}
+        told = {name: value for name, value in facts.items() if value is not None}
+        self._manifest.made(job.source, job.output, staged.source_identity, staged.output_identity, told)
+
+    def _keep(self, job: Job, result: FileResult) -> None:
+        self._results[job.number] = result
+        if self._on_progress is not None:
+            self._on_progress(result)
+
+
+def _paths(job: Job) -> dict[str, Any]:
+    return {"source": str(job.source), "output": str(job.output)}
+
+
+def in_turn(convert: Convert, identified: bool, jobs: Iterable[Job]) -> Iterator[tuple[Job, Staged]]:
+    """Make the outputs of jobs one after the other."""
+    for job in jobs:
+        yield job, stage(convert, job.source, job.output, identified=identified)
+
+
+def _elsewhere(folder: Path, inference: InferenceSpec, options: OutputOptions, device: str) -> Convert:
+    """Return what makes the files in another process; weights and files lie where both see them."""
+    return partial(_denoise_file, NetworkDenoiser(folder, device).using(inference), options)
 
 
 def _denoise_file(denoiser: Denoiser, options: OutputOptions, source: Path, output: Path) -> Made:
@@ -198,4 +253,5 @@ def _denoise_file(denoiser: Denoiser, options: OutputOptions, source: Path, outp
     picture = read_picture(source)
     denoised, offset = denoise_measured(denoiser, picture.seen)
     note = write_denoised(output, picture, denoised, options)
-    return Made(note=joined(picture.note, profile_note(picture.image), note), offset=offset)
+    note = joined(picture.note, profile_note(picture.image), note)
+    return Made(note=note, offset=offset, residual=residual_of(picture.seen, denoised))

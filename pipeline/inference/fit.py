@@ -1,9 +1,9 @@
-"""Fit a network to each photo on its own: no model, no other photo; the best picture so far is always on the disk."""
+"""Fit a network to each photo on its own: no model, no other photo; the best picture so far lies beside its place."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 
 from pipeline.data.folders import SourceFile
 from pipeline.inference.denoiser import pick_device
-from pipeline.inference.files import FileResult, FilesSummary, Made, convert_files
+from pipeline.inference.files import convert_files
+from pipeline.inference.manifest import kept
 from pipeline.inference.offset import offset_of
 from pipeline.inference.outputs import DEFAULT, OutputOptions, plan_outputs
 from pipeline.inference.picture import joined, read_picture
+from pipeline.inference.residual import residual_of
+from pipeline.inference.results import FileResult, FilesSummary, Made
 from pipeline.inference.written import write_denoised
 
 if TYPE_CHECKING:
@@ -50,6 +53,10 @@ class FitOptions:
 
     save_seconds: float = 30.0
     """Time between two saves of the best picture so far."""
+
+    def content(self) -> dict[str, Any]:
+        """Return what decides the picture, as JSON values."""
+        return {name: value for name, value in asdict(self).items() if name not in ("device", "save_seconds")}
 
 
 class FitDenoiser:
@@ -112,8 +119,8 @@ class FitSummary:
     stopped: str | None
     """Source at which the user stopped it all; None if that did not happen."""
 
-    saved: bool
-    """Whether the best picture so far of ``stopped`` is on the disk."""
+    saved: str | None
+    """Path of the best picture so far of ``stopped``, if there is one; see `unfinished_path`."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -131,7 +138,7 @@ def fit_files(
 ) -> FitSummary:
     """Fit and denoise every photo, as `pipeline.inference.files.denoise_files` does with one model for all.
 
-    A `KeyboardInterrupt` ends it early; what was saved by then stays.
+    Ctrl-C and SIGTERM end it early; the best picture so far of the photo that was worked on stays beside its place.
 
     Args:
         sources: what `pipeline.data.folders.scan` found.
@@ -146,51 +153,62 @@ def fit_files(
         RunError: the disk is full or read-only.
     """
     outputs = plan_outputs(sources, out, written)
-    run = _FitRun(options, written, listen)
-    done: list[FileResult] = []
+    finals = {source.path: output for source, output in zip(sources, outputs, strict=True)}
+    run = _FitRun(options, written, listen, finals)
 
-    def keep(result: FileResult) -> None:
-        done.append(result)
+    def done(result: FileResult) -> None:
         run.source = None
         if on_progress is not None:
             on_progress(result)
 
-    stopped = None
-    try:
-        convert_files(sources, outputs, run.convert, written, on_progress=keep)
-    except KeyboardInterrupt:
-        stopped = str(run.source or sources[min(len(done), len(sources) - 1)].path)
+    with kept(out, fitted_with(options, written), outputs) as manifest:
+        files = convert_files(sources, outputs, run.convert, written, manifest=manifest, on_progress=done)
     return FitSummary(
-        files=FilesSummary(files=tuple(done)),
+        files=files,
         fits=run.fits,
         told=run.told,
-        stopped=stopped,
-        saved=stopped is not None and run.source is not None and run.saved,
+        stopped=str(run.source or sources[min(len(files.files), len(sources) - 1)].path) if files.stopped else None,
+        saved=str(run.saved) if files.stopped and run.saved is not None else None,
     )
+
+
+def fitted_with(options: FitOptions, written: OutputOptions) -> dict[str, Any]:
+    """Return what decides the bytes of an output besides its source, as JSON values."""
+    return {"fit": options.content(), "options": written.content()}
+
+
+def unfinished_path(output: Path) -> Path:
+    """Return where the best picture so far is kept: not under the name of the output, which looks finished."""
+    return output.with_name(f"{output.stem}.unfinished{output.suffix}")
 
 
 class _FitRun:
     """One photo after the other, and what is known about them."""
 
-    def __init__(self, options: FitOptions, written: OutputOptions, listen: FitListener | None) -> None:
+    def __init__(
+        self, options: FitOptions, written: OutputOptions, listen: FitListener | None, outputs: Mapping[Path, Path]
+    ) -> None:
         self._listen = listen
         self._written = written
+        self._outputs = outputs
         self._denoiser = FitDenoiser(options)
         self.source: Path | None = None
-        self.saved = False
+        self.saved: Path | None = None
         self.fits: dict[str, dict[str, Any]] = {}
         self.told: dict[str, str] = {}
 
     def convert(self, source: Path, output: Path) -> Made:
         """Fit one photo; the best picture so far is written again and again."""
-        self.source, self.saved = source, False
+        self.source, self.saved = source, None
+        unfinished = unfinished_path(self._outputs[source])
+        taken = unfinished in self._outputs or unfinished in self._outputs.values()
         picture = read_picture(source)
         noisy = picture.seen
 
         def tell(progress: FitProgress) -> None:
-            if progress.picture is not None:
-                write_denoised(output, picture, _with_alpha(progress.picture, noisy), self._written)
-                self.saved = True
+            if progress.picture is not None and not taken:
+                write_denoised(unfinished, picture, _with_alpha(progress.picture, noisy), self._written)
+                self.saved = unfinished
             if self._listen is not None:
                 self._listen(source, progress)
 
@@ -198,11 +216,15 @@ class _FitRun:
         kind = picture.image.pixels.dtype
         denoised = self._denoiser(noisy, step=1 / float(np.iinfo(kind).max) if kind.kind == "u" else 1e-6)
         note = write_denoised(output, picture, denoised, self._written)
+        if self.saved is not None:
+            self.saved.unlink(missing_ok=True)
+            self.saved = None
         result = self._denoiser.last
         assert result is not None
         self.fits[str(source)] = {"settings": result.settings.to_dict(), "measures": result.measures}
         self.told[str(source)] = _in_words(result)
-        return Made(note=joined(picture.note, note), offset=offset_of(noisy, denoised))
+        note = joined(picture.note, note)
+        return Made(note=note, offset=offset_of(noisy, denoised), residual=residual_of(noisy, denoised))
 
 
 def _in_words(result: FitResult) -> str:

@@ -231,6 +231,11 @@ def _draws(pixels: int, asked: int | None, *, strong: bool) -> tuple[Literal["la
     return "random", count, f"{count} draws of the masks: by its size"
 
 
+def time_of(pixels: int, minutes: float | None, threads: int) -> float:
+    """Return the minutes that `choose_settings` gives a picture of so many pixels."""
+    return _minutes(pixels, minutes, None, threads)[0]
+
+
 def _minutes(pixels: int, minutes: float | None, steps: int | None, threads: int) -> tuple[float, str]:
     if minutes is not None:
         return minutes, f"{minutes:g} minutes: asked for"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pipeline.inference.denoiser import Denoiser
-    from pipeline.inference.files import FileResult
+    from pipeline.inference.results import FileResult
 
 FloatImage = NDArray[np.float32]
 

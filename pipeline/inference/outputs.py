@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from pipeline.data.depth import BIT_DEPTHS, BitDepth
 from pipeline.data.folders import SourceFile
@@ -43,6 +43,10 @@ class OutputOptions:
     overwrite: bool = False
     """Replace outputs that exist; otherwise those files are skipped."""
 
+    skip_existing: bool = False
+    """Skip outputs that are up to date by the manifest, make those again that were made here and are not, and leave all
+    others alone unless ``overwrite`` is set."""
+
     bit_depth: BitDepth | None = None
     """Depth of what is written: 8 or 16 bits, or floats (in EXR 16 and 32-bit ones); None keeps each file's own."""
 
@@ -54,6 +58,11 @@ class OutputOptions:
             raise UserError(f"--bit-depth: expected one of {', '.join(BIT_DEPTHS)}, found {self.bit_depth!r}")
         if not 0 <= self.strength <= 1:
             raise UserError(f"--strength: expected 0 (all noisy) to 1 (all denoised), found {self.strength:g}")
+
+    def content(self) -> dict[str, Any]:
+        """Return what decides the bytes of an output, as JSON values."""
+        about_names = ("suffix", "overwrite", "skip_existing")
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in about_names}
 
 
 DEFAULT: Final = OutputOptions()

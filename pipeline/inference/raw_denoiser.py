@@ -40,7 +40,7 @@ class RawDenoiser:
         facts = network.card.get("raw")
         if network.domain != "raw" or not isinstance(facts, dict) or facts.get("curve") not in ("stabilised", "linear"):
             raise UserError("model: expected one trained with data.domain=raw, found one for pictures")
-        self._network = network
+        self.network = network
         self._facts: dict[str, Any] = facts
         self._curve = cast("Curve", facts["curve"])
 
@@ -96,7 +96,7 @@ class RawDenoiser:
 
     def blind(self, planes: Floats, level: NoiseLevel) -> Floats:
         """Predict every cell of planes as for `planes` without its own values; on the curve."""
-        return self._network.planes(on_curve(planes, level, self._curve), level_on_curve(level, self._curve))
+        return self.network.planes(on_curve(planes, level, self._curve), level_on_curve(level, self._curve))
 
     def remarks(self, camera: str, level: NoiseLevel) -> str:
         """Say where a file is unlike what the network was trained on; empty if it is not."""

@@ -14,16 +14,21 @@ from pipeline.data.folders import SourceFile
 from pipeline.data.images import metadata_of_raw, read_image, read_raw_file, replacing, write_image
 from pipeline.data.paths import shown
 from pipeline.errors import UserError
-from pipeline.inference.denoiser import CARD_NAME, find_weights
-from pipeline.inference.files import FileResult, FilesSummary, Made, convert_files
+from pipeline.inference.denoiser import CARD_NAME, NetworkDenoiser, find_weights
+from pipeline.inference.files import HERE, convert_files, in_turn
 from pipeline.inference.outputs import DEFAULT, OUTPUT_FORMATS, OutputOptions, plan_outputs
+from pipeline.inference.results import FileResult, FilesSummary, Made
+from pipeline.inference.spread import Spread
+from pipeline.inference.staging import Convert
 from raw.files import RAW_SUFFIXES
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from models import InferenceSpec
     from pipeline.data.depth import BitDepth
+    from pipeline.inference.manifest import Manifest
     from pipeline.inference.raw_denoiser import RawDenoiser
     from raw.raw_file import RawFile
 
@@ -67,6 +72,8 @@ def denoise_raw_files(
     denoiser: RawDenoiser,
     options: OutputOptions = DEFAULT,
     *,
+    spread: Spread = HERE,
+    manifest: Manifest | None = None,
     on_progress: Callable[[FileResult], None] | None = None,
 ) -> FilesSummary:
     """Denoise every raw file into the DNG, or the picture, that its output is named for.
@@ -76,10 +83,26 @@ def denoise_raw_files(
         outputs: of `plan_raw_outputs`.
         denoiser: of a model trained on raw.
         options: what is done about outputs that exist.
+        spread: whether worker processes help.
+        manifest: of the output folder, if one is kept.
         on_progress: called after each file.
     """
     convert = partial(_denoise_raw_file, denoiser, options)
-    return convert_files(sources, outputs, convert, options, on_progress=on_progress)
+    identified, network = manifest is not None, denoiser.network
+    work = spread.over(
+        partial(in_turn, convert, identified),
+        partial(_elsewhere, network.folder.absolute(), network.inference, options),
+        gpu=network.device != "cpu",
+        identified=identified,
+    )
+    return convert_files(sources, outputs, convert, options, work=work, manifest=manifest, on_progress=on_progress)
+
+
+def _elsewhere(folder: Path, inference: InferenceSpec, options: OutputOptions, device: str) -> Convert:
+    """Return what makes the files in another process; weights and files lie where both see them."""
+    from pipeline.inference.raw_denoiser import RawDenoiser
+
+    return partial(_denoise_raw_file, RawDenoiser(NetworkDenoiser(folder, device).using(inference)), options)
 
 
 def _denoise_raw_file(denoiser: RawDenoiser, options: OutputOptions, source: Path, output: Path) -> Made:

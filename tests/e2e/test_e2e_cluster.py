@@ -82,11 +82,11 @@ def nodes_of(environment: dict[str, str]) -> list[dict[str, Any]]:
 
 def submit(world: dict[str, Any], name: str, *more: str) -> str:
     variables = {"UNVEIL_HOME": str(world["base"] / "home"), "RAY_JOB_STOP_WAIT_TIME_S": "60"}
-    train = ["python", "-m", "pipeline", "train", "--out", str(world["base"] / "run"), *more]
+    command = ["python", "-m", "pipeline", *more]
     done = ray(
         world["environment"],
         *("job", "submit", "--address", DASHBOARD, "--working-dir", ".", "--no-wait", "--submission-id", name),
-        *("--runtime-env-json", json.dumps({"env_vars": variables}), "--", *train),
+        *("--runtime-env-json", json.dumps({"env_vars": variables}), "--", *command),
     )
     assert "100" not in done.stderr, "the upload is far below Ray's limit of 100 MiB"
     return name
@@ -109,7 +109,8 @@ def test_a_submitted_job_can_be_stopped_resumed_and_pulled_by_its_alias(world: d
     overrides = ["training.steps=1500", "training.minutes=0", "training.checkpoint_seconds=1000", "data.crop=32"]
     overrides += ["network.width=8", "network.depth=1", "cluster.workers=2", "cluster.threads=1"]
     overrides += ["cluster.synthesizers=2"]
-    first = submit(world, "first", "--preset", "camera", "--data", str(base / "clean"), *overrides)
+    train = ("train", "--out", str(base / "run"))
+    first = submit(world, "first", *train, "--preset", "camera", "--data", str(base / "clean"), *overrides)
     deadline = time.monotonic() + 300
     while not (base / "run" / "log.jsonl").is_file():
         assert status(world, first) in ("PENDING", "RUNNING"), logs(world, first)
@@ -122,7 +123,7 @@ def test_a_submitted_job_can_be_stopped_resumed_and_pulled_by_its_alias(world: d
     assert "stopped on request; continue with --resume" in told
     saved = list((base / "run" / "checkpoints").glob("step_*"))
     assert len(saved) == 1, "the checkpoint that the stop asked for; none other was due"
-    second = submit(world, "second", "--resume")
+    second = submit(world, "second", *train, "--resume")
     deadline = time.monotonic() + 400
     while status(world, second) in ("PENDING", "RUNNING"):
         assert time.monotonic() < deadline, logs(world, second)
@@ -141,3 +142,38 @@ def test_without_the_token_nothing_can_be_submitted(world: dict[str, Any], tmp_p
     done = ray(stranger, "job", "list", "--address", DASHBOARD, check=False)
     assert done.returncode != 0
     assert "401" in done.stderr + done.stdout or "nauthorized" in done.stderr + done.stdout
+
+
+def test_a_submitted_batch_of_files_has_the_bytes_of_one_process(world: dict[str, Any]) -> None:
+    from models import InferenceSpec, UNetSpec, build, save
+    from pipeline.data.folders import scan
+    from pipeline.inference.denoiser import NetworkDenoiser
+    from pipeline.inference.files import denoise_files
+    from pipeline.inference.manifest import MANIFEST_NAME
+
+    base = world["base"]
+    (base / "noisy").mkdir()
+    photo = iio.imread(base / "clean" / "0.png")
+    for index in range(12):
+        iio.imwrite(base / "noisy" / f"{index:02}.png", photo[30 * index : 30 * index + 64, :80])
+    (base / "noisy" / "bad.png").write_text("no picture")
+    spec = UNetSpec(channels=3, width=4, depth=1)
+    save(base / "model", build(spec, seed=0), spec=spec, inference=InferenceSpec(), card={})
+    places = ("--model", str(base / "model"), "--out", str(base / "there"))
+    job = submit(world, "files", "denoise", str(base / "noisy"), *places)
+    deadline = time.monotonic() + 300
+    while status(world, job) in ("PENDING", "RUNNING"):
+        assert time.monotonic() < deadline, logs(world, job)
+        time.sleep(1)
+    told = logs(world, job)
+    assert "13 files to 4 workers of the Ray cluster, on one thread each" in told
+    assert "12 written to" in told
+    assert "bad.png: expected a PNG" in told
+    assert status(world, job) == "FAILED"  # exit code 3: one file is bad
+    denoise_files(scan([base / "noisy"]), NetworkDenoiser(base / "model"), base / "here")
+    names = sorted(path.name for path in (base / "here").iterdir())
+    assert len(names) == 13
+    assert names == sorted(path.name for path in (base / "there").iterdir())
+    for name in names:
+        if name != MANIFEST_NAME:
+            assert (base / "here" / name).read_bytes() == (base / "there" / name).read_bytes(), name
