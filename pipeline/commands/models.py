@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -23,7 +24,6 @@ models_app = typer.Typer(
 _Ref = Annotated[
     str, typer.Argument(help="Weights folder, run folder, models:/name@alias, models:/name/3 or runs:/id.")
 ]
-_SHORT = 40
 
 
 @models_app.command("list")
@@ -43,8 +43,8 @@ def list_registered(json_output: Json = False) -> None:
     table = Table("model", "version", "aliases", "gate", "created", "run", title=masked_uri())
     for row in rows:
         created = datetime.fromtimestamp(row["created"], UTC).strftime("%Y-%m-%d %H:%M")
-        gate = shown(row["gate"] or "unknown")
-        gate = gate if len(gate) <= _SHORT else gate[:_SHORT] + "..."
+        # The word alone; `show` and --json have the reason.
+        gate = re.split(r"[ :,]", shown(row["gate"] or "unknown"), maxsplit=1)[0]
         cells = (row["model"], str(row["version"]), ", ".join(row["aliases"]), gate, created, row["run_id"] or "")
         # Names and tags come from a server: nothing in them may restyle the terminal.
         table.add_row(*(Text(cell) for cell in cells))
