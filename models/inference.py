@@ -8,146 +8,37 @@ The output is a function of the image, the weights and the seed: masks follow fr
 position of a token, so neither tiles nor batches, threads or processes change them.
 """
 
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
-from .fill import FILLS, Fill, fill_reach
-from .holes import HoleShape, Layout, Partition, check_hole, masks_of
+from .bands import InParts, Read, band_rows
+from .fill import fill_reach
+from .inference_spec import InferenceSpec
 from .level_map import check_noise
-from .level_offset import Offset, correct_offset
+from .level_offset import correct_offset
 from .masks import fold
 from .multi_mask import multi_mask_denoise, sub_image_noise, sub_image_seeds
 from .network import Network
 from .padding import pad_to_multiple
 from .pixel_shuffle import pd_down, pd_up
 from .refine import refine
-from .tiling import passes, tiles
+from .tiling import HALF_RAMP, passes
 
 _TILE = 512
 # For networks without a finite receptive field; beyond it a change of one pixel is invisible in 8 bits.
 _HALO = 32
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class InferenceSpec:
-    """How a network turns a noisy image into a denoised one. Stored with the weights."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "use_attribute_docstrings": True}
-
-    mode: Literal["direct", "multi_mask"] = "direct"
-    """"direct" runs the network on the image, "multi_mask" predicts every pixel without its own value."""
-
-    pd_stride: int = 1
-    """Stride of pixel-shuffle downsampling at inference; 1 for none."""
-
-    mask_count: int = 2
-    """One over the share of the pixels that a mask of "multi_mask" hides: the number of complementary masks, and of
-    passes a draw, where the hole is one pixel; for a larger hole they are as many times more as it has pixels."""
-
-    draws: int = 1
-    """Number K of random draws to average, of attention masks and, in "multi_mask", of complementary masks;
-    costs K times as much."""
-
-    fill: Fill = "mean"
-    """What hidden pixels show in "multi_mask"; the same as in training."""
-
-    hole: tuple[int, int] = (1, 1)
-    """Rows and columns, odd, of what is hidden around each predicted pixel in "multi_mask"; [1, 1] is the pixel
-    itself."""
-
-    hole_shape: HoleShape = "box"
-    """Shape of the hole: all of the box, or the diamond inside it."""
-
-    layout: Layout = "random"
-    """Which pixels a mask with the hole of one pixel hides: "random", as in the paper, or "lattice", the regular
-    pattern that keeps them farthest apart (with ``mask_count`` 2 the squares of one colour of a chessboard). Larger
-    holes always lie on a lattice."""
-
-    refine_draws: int = 0
-    """Copies T of random-replacing refinement (R3) of "multi_mask"; 0 for none. Costs T * ``mask_count`` passes."""
-
-    refine_share: float = 0.16
-    """Share p of the pixels of each copy that are noisy again in refinement."""
-
-    attention: Literal["seeded", "ensemble", "off"] = "seeded"
-    """Attention masks: "seeded" draws them from the seed, as in training; "ensemble" is the same with at least
-    two ``draws``, averaged ("seeded" averages its draws too); "off" hides nothing."""
-
-    seed: int = 0
-    """Decides all masks."""
-
-    offset: Offset = "keep"
-    """What is done about a brightness or colour offset of the network: "keep" nothing; "level" fits a tone and
-    colour curve that brings the levels of the output to those of the noisy image, where they differ visibly."""
-
-    tile: int = 0
-    """Side in pixels of the tiles of a larger image; 0 = choose."""
-
-    halo: int = 0
-    """Pixels around a tile that are computed and thrown away, counted in the image that the network sees
-    (after pixel-shuffle downsampling); 0 = choose: the receptive field where it is finite, else 32."""
-
-    def __post_init__(self) -> None:
-        for name, choices in (
-            ("mode", ("direct", "multi_mask")),
-            ("fill", FILLS),
-            ("attention", ("seeded", "ensemble", "off")),
-            ("offset", ("keep", "level")),
-        ):
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} must be one of {choices}, got {getattr(self, name)!r}")
-        for name, low, high in (
-            ("pd_stride", 1, 16),
-            ("mask_count", 2, 16),
-            ("draws", 1, 1024),
-            ("refine_draws", 0, 1024),
-            ("refine_share", 0, 1),
-            ("seed", 0, 2**63 - 1),
-            ("tile", 0, 1 << 16),
-            ("halo", 0, 1 << 12),
-        ):
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise ValueError(f"{name} must be {low} to {high}, got {value}")
-        check_hole(self.hole, self.hole_shape, self.layout)
-        if self.attention == "ensemble" and self.draws < 2:
-            raise ValueError(f"draws must be at least 2 for attention 'ensemble', got {self.draws}")
-
-
-def describe_inference(spec: InferenceSpec, *, stochastic: bool) -> dict[str, Any]:
-    """What ``spec`` means for a network, as JSON values.
-
-    Args:
-        spec: how to denoise.
-        stochastic: whether the network has attention masks to draw (``Network.stochastic``).
-
-    Returns:
-        ``mode``; ``attention``: "none" (the network has no such masks), "off", "seeded" or "ensemble"; ``draws``
-        that are averaged; ``passes`` of the network over the image, which is what it costs; ``seed``; ``offset``.
-    """
-    attention = "off" if spec.attention == "off" else "seeded" if spec.draws == 1 else "ensemble"
-    blind = spec.mode == "multi_mask"
-    draws = spec.draws if blind or (stochastic and attention != "off") else 1
-    if blind:
-        draws = Partition.of(spec).draws(draws, stochastic=stochastic and attention != "off")
-    passes_a_draw = masks_of(spec) if blind else 1
-    refinement = spec.refine_draws * spec.mask_count if blind else 0
-    return {
-        "mode": spec.mode,
-        "attention": attention if stochastic else "none",
-        "draws": draws,
-        "passes": draws * passes_a_draw + refinement,
-        "seed": spec.seed,
-        "offset": spec.offset,
-    }
-
-
 @torch.inference_mode()
 def denoise(
-    network: Network, image: Tensor, spec: InferenceSpec, *, noise: Tensor | None = None, tile: int | None = None
+    network: Network,
+    image: Tensor,
+    spec: InferenceSpec,
+    *,
+    noise: Tensor | None = None,
+    tile: int | tuple[int, int] | None = None,
 ) -> Tensor:
     """Denoise images of any size.
 
@@ -159,7 +50,7 @@ def denoise(
         spec: how to denoise.
         noise: (B, 2) float, shot and read variance of each image (`models.level_map`); given exactly if the network
             has a level map.
-        tile: side of the tiles, in place of ``spec.tile``.
+        tile: side, or rows and columns, of the tiles, in place of ``spec.tile``.
 
     Returns:
         (B, C, H, W) float32 on the device of ``image``, not clipped.
@@ -173,28 +64,107 @@ def denoise(
     network.check_noise(noise)
     if noise is not None:
         check_noise(noise, image.shape[0])
-    halo = spec.halo or network.reach or _HALO
-    # A tile not much larger than its halo spends its time on pixels that are thrown away.
-    side = (spec.tile if tile is None else tile) or max(_TILE, 12 * halo)
-    plan = list(
-        tiles(
-            *image.shape[-2:],
-            tile=side,
-            halo=_tile_halo(halo, spec),
-            # A tile starts on a window (or pooling cell) of the sub-images, whose coordinates are 1/stride.
-            multiple=network.multiple * spec.pd_stride,
-        )
-    )
-    device = next(network.parameters()).device
-    output = torch.zeros(image.shape, dtype=torch.float32, device=image.device)
+    output = torch.empty(image.shape, dtype=torch.float32, device=image.device)
     for index in range(image.shape[0]):
-        for area in plan:
-            part = area.read(image[index : index + 1]).to(device, torch.float32)
-            told = None if noise is None else noise[index : index + 1].to(device, torch.float32)
-            area.add(output[index : index + 1], _denoise_tile(network, part, spec, area.origin, told))
+
+        def read(top: int, bottom: int, left: int, right: int, index: int = index) -> Tensor:
+            return image[index : index + 1, :, top:bottom, left:right]
+
+        told = None if noise is None else noise[index : index + 1]
+        row = 0
+        for band in _bands(network, read, (image.shape[2], image.shape[3]), spec, told, tile, image.device):
+            output[index : index + 1, :, row : row + band.shape[2]] = band
+            row += band.shape[2]
         # Of the whole image: an offset measured tile by tile would show as steps.
         output[index] = correct_offset(image[index], output[index], spec.offset)
     return output
+
+
+@torch.inference_mode()
+def denoise_bands(
+    network: Network,
+    read: Read,
+    height: int,
+    width: int,
+    spec: InferenceSpec,
+    *,
+    tile: int | tuple[int, int] | None = None,
+    on_halved: Callable[[], None] | None = None,
+) -> Iterator[Tensor]:
+    """Denoise images that need not lie in memory whole, band by band; the same numbers as `denoise` gives.
+
+    The offset is kept, whatever ``spec`` says: it is known when the last band is. Networks with a level map are not
+    for this.
+
+    Args:
+        network: a network in evaluation mode, on any device.
+        read: gives (B, C, rows, columns) float in [0, 1] of the rows [top, bottom) and columns [left, right); the rows
+            asked for never go back above those of an earlier band's first. The images are computed one by one.
+        height: rows of the images.
+        width: columns of the images.
+        spec: how to denoise.
+        tile: side, or rows and columns, of the tiles, in place of ``spec.tile``.
+        on_halved: called when memory does not suffice for a tile, which is then computed in halves.
+
+    Yields:
+        (B, C, rows, W) float32 on the CPU, not clipped: the next rows.
+
+    Raises:
+        ValueError: the network is in training mode or needs to be told the noise.
+    """
+    if network.training:
+        raise ValueError("network is in training mode; call network.eval() first")
+    network.check_noise(None)
+    yield from _bands(network, read, (height, width), spec, None, tile, torch.device("cpu"), on_halved)
+
+
+def tile_halo(network: Network, spec: InferenceSpec) -> int:
+    """Pixels of the image that a tile reads around what it keeps."""
+    return _tile_halo(spec.halo or network.reach or _HALO, spec)
+
+
+def tile_ramp(network: Network, spec: InferenceSpec) -> int:
+    """Pixels that a tile keeps of each neighbour: none where a halo makes them equal."""
+    return 0 if network.reach is not None and not spec.halo and spec.mode == "direct" else HALF_RAMP
+
+
+def tile_multiple(network: Network, spec: InferenceSpec) -> int:
+    """What the origins of tiles are multiples of."""
+    # A tile starts on a window (or pooling cell) of the sub-images, whose coordinates are 1/stride.
+    return network.multiple * spec.pd_stride
+
+
+def default_tile(network: Network, spec: InferenceSpec) -> int:
+    """Side of the tiles where nobody has chosen another."""
+    # A tile not much larger than its halo spends its time on pixels that are thrown away.
+    return spec.tile or max(_TILE, 12 * (spec.halo or network.reach or _HALO))
+
+
+def _bands(
+    network: Network,
+    read: Read,
+    size: tuple[int, int],
+    spec: InferenceSpec,
+    noise: Tensor | None,
+    tile: int | tuple[int, int] | None,
+    device: torch.device,
+    on_halved: Callable[[], None] | None = None,
+) -> Iterator[Tensor]:
+    own = next(network.parameters()).device
+    told = None if noise is None else noise.to(own, torch.float32)
+
+    def compute(part: Tensor, origin: tuple[int, int]) -> Tensor:
+        # One by one, so that an image's result never depends on its companions.
+        results = [
+            _denoise_tile(network, one.to(own, torch.float32), spec, origin, told) for one in torch.split(part, 1)
+        ]
+        return results[0] if len(results) == 1 else torch.cat(results)
+
+    halo, multiple = tile_halo(network, spec), tile_multiple(network, spec)
+    in_parts = InParts(compute, halo=halo, multiple=multiple, on_halved=on_halved)
+    side = tile or default_tile(network, spec)
+    half_ramp = tile_ramp(network, spec)
+    return band_rows(read, *size, in_parts, tile=side, halo=halo, multiple=multiple, half_ramp=half_ramp, device=device)
 
 
 def _tile_halo(halo: int, spec: InferenceSpec) -> int:

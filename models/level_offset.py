@@ -13,10 +13,13 @@ The mend is a polynomial of the second degree in the channels (Hong, Luo and Rho
 cameras), fitted to blocks: a wrong offset, contrast, saturation or tone curve, but no structure, can be told by it.
 What cannot be seen from here: noise whose mean is not zero where it was made, such as that of a raw clipped at
 black before it was developed.
+
+Of an image above 4 megapixels, stripes of rows spread evenly over it are looked at: they are enough, and who denoises
+a larger image band by band need not keep the rest (`sampled_rows`).
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -36,6 +39,9 @@ _OUTLIER_DEVIATIONS = 6.0
 _SAMPLES = 300_000
 # For each pixel: holds the polynomial back where few blocks say what it is.
 _RIDGE = 3e-5
+_SAMPLED_PIXELS = 1 << 22
+# Whole squares of 2x2 blocks.
+_STRIPE = 64
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,6 +73,26 @@ class LevelOffset:
         return self.smooth > 2 * _STEP or any(abs(mean) > max(_STEP, 3 * error) for mean, error in means)
 
 
+def sampled_rows(height: int, width: int) -> list[tuple[int, int]]:
+    """Return the rows of an image that the offset is measured on, as [start, stop): all of them up to 4 megapixels.
+
+    An image made of the sampled rows alone is sampled whole, so that both give the same numbers.
+    """
+    count = max(1, _SAMPLED_PIXELS // (_STRIPE * width))
+    if height * width <= _SAMPLED_PIXELS or count * _STRIPE >= height:
+        return [(0, height)]
+    starts = [(2 * index + 1) * height // (2 * count) - _STRIPE // 2 for index in range(count)]
+    return [(start, start + _STRIPE) for start in starts]
+
+
+def _sampled(image: Tensor) -> Tensor:
+    """The sampled rows of (C, H, W), one below the other."""
+    rows = sampled_rows(*image.shape[1:])
+    return (
+        image if len(rows) == 1 and rows[0] == (0, image.shape[1]) else torch.cat([image[:, a:b] for a, b in rows], 1)
+    )
+
+
 def measure_offset(noisy: Tensor, denoised: Tensor) -> LevelOffset | None:
     """Measure the offset of a denoised image from its noisy original.
 
@@ -77,10 +103,55 @@ def measure_offset(noisy: Tensor, denoised: Tensor) -> LevelOffset | None:
     Returns:
         The offset, or None where fewer than 16 blocks of 8x8 can be used: a small image, or a clipped one.
     """
+    noisy, denoised = _sampled(noisy), _sampled(denoised)
     for side in _BLOCKS:
         blocks = _Blocks(noisy, denoised, side)
         if blocks.fewest >= (_FEWEST_FITTED if side == _BLOCKS[0] else _FEWEST_BLOCKS):
             return _measured(blocks, noisy[0].numel())
+    return None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LevelCurve:
+    """The polynomial that mends an offset, as `fit_offset` found it."""
+
+    factors: tuple[tuple[float, ...], ...]
+    """One number a term (`_terms`), for each channel."""
+
+    low: Tensor
+    """(C, C, 1, 1): for each channel that is mended the lowest levels that were seen; beyond, nothing is known."""
+
+    high: Tensor
+    """The same for the highest levels."""
+
+    strength: float
+    """In (0, 1]: how much of it is applied."""
+
+    def applied(self, denoised: Tensor) -> Tensor:
+        """Return (C, H, W) float32 mended; any part of the image may be given, each pixel is mended by itself."""
+        return denoised.float() + self.change(denoised.float()) * self.strength
+
+    def change(self, denoised: Tensor) -> Tensor:
+        """Return what is added at full strength, (C, H, W) float32."""
+        change = torch.zeros_like(denoised)
+        for channel, factors in enumerate(self.factors):
+            seen = denoised.clamp(self.low[channel].to(denoised), self.high[channel].to(denoised))
+            for factor, term in zip(factors, _terms(seen, channel), strict=True):
+                change[channel] += factor * term[0]
+        return change
+
+
+def fit_offset(noisy: Tensor, denoised: Tensor) -> LevelCurve | None:
+    """Find what mends the offset of a denoised image; see `correct_offset`.
+
+    Returns:
+        The curve, or None where nothing is to be mended, or too little of the image can be used.
+    """
+    noisy, denoised = _sampled(noisy), _sampled(denoised).float()
+    for side in _BLOCKS:
+        blocks = _Blocks(noisy, denoised, side)
+        if blocks.fewest >= _FEWEST_FITTED:
+            return _fitted(blocks, denoised)
     return None
 
 
@@ -98,15 +169,8 @@ def correct_offset(noisy: Tensor, denoised: Tensor, how: Offset) -> Tensor:
     Returns:
         (C, H, W) float32, not clipped.
     """
-    denoised = denoised.float()
-    if how == "keep":
-        return denoised
-    for side in _BLOCKS:
-        blocks = _Blocks(noisy, denoised, side)
-        if blocks.fewest >= _FEWEST_FITTED:
-            change, size = _fitted(blocks, denoised)
-            return denoised + change * min(max(size / _STEP - 1, 0.0), 1.0)
-    return denoised
+    curve = fit_offset(noisy, denoised) if how == "level" else None
+    return denoised.float() if curve is None else curve.applied(denoised)
 
 
 class _Blocks:
@@ -174,10 +238,8 @@ def _smooth(blocks: _Blocks, mean: Tensor) -> float:
     return float((excess * whole).sum(1).div(whole.sum(1)).mean().clamp_min(0).sqrt())
 
 
-def _fitted(blocks: _Blocks, denoised: Tensor) -> tuple[Tensor, float]:
-    """The polynomial (C, H, W) to add, and how far it moves the channel that it moves most."""
-    change = torch.zeros_like(denoised)
-    size = 0.0
+def _fitted(blocks: _Blocks, denoised: Tensor) -> LevelCurve | None:
+    every, lows, highs, chances = [], [], [], []
     for channel in range(len(denoised)):
         inlier = blocks.inlier[channel : channel + 1]
         usable = blocks.pixels[channel] > 0
@@ -193,13 +255,17 @@ def _fitted(blocks: _Blocks, denoised: Tensor) -> tuple[Tensor, float]:
         variance = float(left.square().sum()) / (len(left) - len(factors))
         # A level that no block shows is changed like the nearest one shown: a polynomial says nothing beyond.
         levels = blocks.sums(denoised * inlier)[:, usable] / blocks.pixels[channel][usable]
-        low, high = (end[:, None, None].to(denoised) for end in levels.aminmax(dim=1))
-        seen = denoised.clamp(low, high)
-        for factor, term in zip(factors.tolist(), _terms(seen, channel), strict=True):
-            change[channel] += factor * term[0]
-        chance = variance * len(factors) / pixels
-        size = max(size, float(change[channel].double().square().mean()) - chance)
-    return change, max(size, 0.0) ** 0.5
+        low, high = levels.aminmax(dim=1)
+        every.append(tuple(factors.tolist()))
+        lows.append(low)
+        highs.append(high)
+        chances.append(variance * len(factors) / pixels)
+    low, high = (torch.stack(ends)[..., None, None] for ends in (lows, highs))
+    curve = LevelCurve(factors=tuple(every), low=low, high=high, strength=1.0)
+    moved = [float(channel.double().square().mean()) for channel in curve.change(denoised)]
+    size = max(0.0, *(move - chance for move, chance in zip(moved, chances, strict=True))) ** 0.5
+    strength = min(max(size / _STEP - 1, 0.0), 1.0)
+    return replace(curve, strength=strength) if strength else None
 
 
 def _terms(image: Tensor, channel: int) -> Iterator[Tensor]:

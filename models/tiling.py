@@ -1,8 +1,8 @@
 """Tiles of a large image: read areas with a halo, ramps that blend neighbours, and passes of bounded size.
 
 A tile keeps its own area plus half a ramp into each neighbour, and reads a halo around that. If the halo
-covers the receptive field, all kept pixels equal those of the whole image, so blending changes nothing; if it
-does not (transformers), the ramp hides the seam.
+covers the receptive field, all kept pixels equal those of the whole image, so there is nothing to blend and the
+ramp may be left out; if it does not (transformers), the ramp hides the seam.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-_HALF_RAMP = 8
+HALF_RAMP = 8
+"""Pixels that a tile keeps of each neighbour, to be blended with it."""
 # A pass over several small images at once never needs more memory than one over a tile of 512x512.
 _PASS_PIXELS = 1 << 18
 
@@ -48,35 +49,51 @@ class Tile:
         rows, columns = self.rows, self.columns
         return image[..., rows.read_start : rows.read_stop, columns.read_start : columns.read_stop]
 
-    def add(self, output: Tensor, result: Tensor) -> None:
-        """Add the weighted kept part of ``result`` (of the size read) to ``output`` (..., H, W), in place."""
+    def add(self, output: Tensor, result: Tensor, *, first_row: int = 0) -> None:
+        """Add the weighted kept part of ``result`` (of the size read) to ``output`` (..., H, W), in place.
+
+        ``first_row`` is the row of the image that the first of ``output`` is, which may be a band of it.
+        """
         rows, columns = self.rows, self.columns
         top, left = rows.keep_start - rows.read_start, columns.keep_start - columns.read_start
         height, width = rows.keep_stop - rows.keep_start, columns.keep_stop - columns.keep_start
         weight = (rows.weight[:, None] * columns.weight).to(result.device)
         kept = (result[..., top : top + height, left : left + width] * weight).to(output.device)
-        output[..., rows.keep_start : rows.keep_stop, columns.keep_start : columns.keep_stop] += kept
+        start, stop = rows.keep_start - first_row, rows.keep_stop - first_row
+        output[..., start:stop, columns.keep_start : columns.keep_stop] += kept
 
 
-def tiles(height: int, width: int, *, tile: int, halo: int, multiple: int) -> Iterator[Tile]:
+def tiles(
+    height: int,
+    width: int,
+    *,
+    tile: int | tuple[int, int],
+    halo: int,
+    multiple: int,
+    half_ramp: int = HALF_RAMP,
+) -> Iterator[Tile]:
     """Tiles that cover an image of ``height`` x ``width``, row by row.
 
     Args:
         height: rows of the image.
         width: columns of the image.
-        tile: side of the area a tile is responsible for; evened out and rounded up to ``multiple``.
+        tile: side, or rows and columns, of the area a tile is responsible for; evened out and rounded up to
+            ``multiple``.
         halo: pixels read beyond the kept area, at least.
         multiple: origins of the read areas are multiples of this.
+        half_ramp: pixels that a tile keeps of each neighbour, to be blended with it; 0 for none.
     """
-    for rows in _spans(height, tile, halo, multiple):
-        for columns in _spans(width, tile, halo, multiple):
+    down, across = (tile, tile) if isinstance(tile, int) else tile
+    for rows in spans(height, down, halo, multiple, half_ramp):
+        for columns in spans(width, across, halo, multiple, half_ramp):
             yield Tile(rows, columns)
 
 
-def _spans(length: int, tile: int, halo: int, multiple: int) -> list[Span]:
+def spans(length: int, tile: int, halo: int, multiple: int, half_ramp: int = HALF_RAMP) -> list[Span]:
+    """Spans that cover one axis; arguments as of `tiles`."""
     count = -(-length // tile)
     core = _ceil(-(-length // count), multiple)
-    half = min(_HALF_RAMP, core // 2)
+    half = min(half_ramp, core // 2)
     spans = []
     for start in range(0, length, core):
         stop = start + core

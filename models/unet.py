@@ -5,8 +5,9 @@ denoising: LeakyReLU, no normalisation. Skips are added instead of concatenated,
 after the first halving, because the full-resolution convolutions decide the time on a CPU.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -122,13 +123,20 @@ class UNet(Network):
         shown = padded - 0.5
         if noise is not None:
             shown = torch.cat([shown, level_map(padded, noise)], dim=1)
-        features = self.encoders[0](shown.contiguous(memory_format=torch.channels_last))
+        features = shown.contiguous(memory_format=torch.channels_last)
+        # Layer by layer: a Sequential would keep its input until it is done, a fourth of the memory of a pass.
+        for layer in _layers(self.encoders[0]):
+            features = layer(features)
         skips = []
         for down, encoder in zip(self.downs, list(self.encoders)[1:], strict=True):
             skips.append(features)
-            features = encoder(down(features))
+            features = down(features)
+            for layer in _layers(encoder):
+                features = layer(features)
         for up, decoder in reversed(list(zip(self.ups, self.decoders, strict=True))):
-            features = decoder(_add_upsampled(skips.pop(), up(features)))
+            features = _add_upsampled(skips.pop(), up(features))
+            for layer in _layers(decoder):
+                features = layer(features)
         output: Tensor = self.head(features)
         output = output + (padded if self.spec.residual else 0.5)
         return output[..., :height, :width]
@@ -161,6 +169,11 @@ def _convolutions(inputs: int, outputs: int, count: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
+def _layers(block: nn.Module) -> Iterable[nn.Module]:
+    return cast(nn.Sequential, block)
+
+
 def _add_upsampled(fine: Tensor, coarse: Tensor) -> Tensor:
     """Add (B, D, H/2, W/2) to (B, D, H, W), every coarse pixel to its 2x2 fine ones."""
-    return fine + F.interpolate(coarse, scale_factor=2, mode="nearest")
+    # In place on what interpolation made, which nobody else needs.
+    return F.interpolate(coarse, scale_factor=2, mode="nearest").add_(fine)

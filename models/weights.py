@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from .build import NetworkSpec, build, build_empty, spec_from_dict
-from .inference import InferenceSpec
+from .inference_spec import InferenceSpec
 from .network import MAX_TABLE_BYTES, Network, table_bytes
 from .spec_io import spec_from_mapping, spec_to_dict
 
