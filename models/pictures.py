@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from .display_view import DisplayView, view_of_display
-from .inference import InferenceSpec, denoise
+from .inference import denoise
+from .inference_spec import InferenceSpec
 from .level_offset import correct_offset
 from .network import Network
 

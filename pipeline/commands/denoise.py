@@ -50,6 +50,12 @@ def denoise(
     draws: Draws = None,
     offset: Offset = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    tile: Annotated[
+        str, typer.Option(metavar="auto|N", help="Side of the tiles of a large picture; auto fits the free memory.")
+    ] = "auto",
+    verify_tiles: Annotated[
+        bool, typer.Option("--verify-tiles", help="Write nothing; compare tiles with one piece.")
+    ] = False,
     skip_existing: Annotated[
         bool,
         typer.Option(
@@ -84,6 +90,7 @@ def denoise(
     No input is ever overwritten. Exit code 0: all done, 3: some files failed, 1: all failed, 130: stopped by Ctrl-C or
     SIGTERM, which leaves what is finished and nothing else.
     """
+    from pipeline.commands.denoise_tiles import run_verify, tile_side
     from pipeline.console import console, print_json, tell_lines
     from pipeline.data.allocator import keep_freed_memory
     from pipeline.data.folders import scan
@@ -95,7 +102,11 @@ def denoise(
     from pipeline.inference.outputs import OutputOptions, plan_outputs
     from pipeline.inference.raw_files import is_for_raw
     from pipeline.inference.spread import Spread, workers_of
+    from pipeline.inference.threads import choose_threads
 
+    side = tile_side(tile)
+    if fit and (side is not None or verify_tiles):
+        raise UserError("--tile, --verify-tiles: expected with --model only, found one of them with --fit")
     options = OutputOptions(
         suffix=suffix,
         format=format,
@@ -112,6 +123,8 @@ def denoise(
     if model is not None and is_for_raw(model):
         from pipeline.commands.denoise_raw import run_raw
 
+        if side is not None or verify_tiles:
+            raise UserError("--tile, --verify-tiles: expected a model for pictures, found one for raw files")
         code = run_raw(
             files,
             model,
@@ -138,6 +151,11 @@ def denoise(
         raise typer.Exit(run(files, out, replace(fitting, device=device), options, json_output=json_output))
     assert model is not None  # _fit_options has seen to it
     denoiser, warning = with_mode(load_denoiser(model, device), attention=attention, draws=draws, offset=offset)
+    threads = choose_threads()
+    if isinstance(denoiser, NetworkDenoiser):
+        denoiser.tile = side
+        if verify_tiles:
+            raise typer.Exit(run_verify(denoiser, files, json_output=json_output))
     if warning:
         console.print(f"note: {warning}", markup=False, style="yellow", soft_wrap=True)
     if dry_run:
@@ -152,7 +170,7 @@ def denoise(
     mode = denoiser.describe() if isinstance(denoiser, NetworkDenoiser) else None
     if json_output:
         tell_lines(summary.failures())
-        print_json({**summary.to_dict(), "mode": mode, "warning": warning})
+        print_json({**summary.to_dict(), "mode": mode, "threads": threads, "warning": warning})
     else:
         tell_lines(summary.told(shown(out)))
         if mode and mode["passes"] > 1:

@@ -121,7 +121,7 @@ def _check(ref: str) -> None:
 
 def _facts(ref: str, spec: NetworkSpec, inference: Any) -> dict[str, Any]:
     from models import describe
-    from models.inference import describe_inference
+    from models.inference_spec import describe_inference
     from models.spec_io import spec_to_dict
 
     network = describe(spec)

@@ -5,9 +5,11 @@ TIFF 6.0 (Adobe, 1992) section 2 and Exif 2.32 (CIPA DC-008) section 4.6. Only c
 
 from __future__ import annotations
 
+import shutil
 import struct
 from collections.abc import Collection
-from mmap import mmap
+from mmap import ACCESS_READ, mmap
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +29,7 @@ Everything else there describes the stored bytes and belongs to the file, not to
 _TYPE_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _WORD_SIZES = {3: 2, 8: 2, 4: 4, 9: 4, 11: 4, 13: 4, 5: 4, 10: 4, 12: 8}
 _MAX_ENTRIES = 4096
+_CLASSIC_BYTES = 2**32 - 1
 _MAX_BYTES = 2**25
 """Of all values of a directory: entries may share bytes, so that a small file could ask for its square."""
 
@@ -185,6 +188,35 @@ def attach_exif(tiff: bytes, exif: bytes) -> bytes:
     Raises:
         ValueError: either structure is not a classic TIFF structure, or their byte orders differ.
     """
+    before, after = _around(tiff, exif)
+    return before + tiff[8:] + after
+
+
+def attach_exif_to_file(source: Path, exif: bytes, target: Path) -> None:
+    """Do what `attach_exif` does with a file that need not fit into memory.
+
+    Args:
+        source: with one page.
+        exif: a block in its byte order.
+        target: written.
+
+    Raises:
+        ValueError: as in `attach_exif`, or the file would be beyond 4 GB.
+    """
+    with source.open("rb") as file:
+        with mmap(file.fileno(), 0, access=ACCESS_READ) as tiff:
+            before, after = _around(tiff, exif)
+            if len(before) + len(tiff) + len(after) > _CLASSIC_BYTES:
+                raise ValueError("expected a file that a classic TIFF can hold")
+        file.seek(8)
+        with target.open("wb") as output:
+            output.write(before)
+            shutil.copyfileobj(file, output, 2**20)
+            output.write(after)
+
+
+def _around(tiff: Buffer, exif: bytes) -> tuple[bytes, bytes]:
+    """What `attach_exif` puts before and behind ``tiff[8:]``."""
     if tiff[:4] != exif[:4]:
         raise ValueError("expected an Exif block in the byte order of the file")
     order = byte_order(tiff)
@@ -197,11 +229,13 @@ def attach_exif(tiff: bytes, exif: bytes) -> bytes:
             places = np.frombuffer(entry.value, "<u4" if entry.kind == 4 else "<u2").astype("<u4") + len(exif) - 8
             entry = Entry(4, entry.items, places.tobytes())
         moved[tag] = entry
-    block = exif + tiff[8:]
-    block += b"\0" * (len(block) % 2)
-    start = len(block)
+    length = len(exif) + len(tiff) - 8
+    start = length + length % 2
+    if start > _CLASSIC_BYTES:
+        raise ValueError("expected a file that a classic TIFF can hold")
     entries = moved | described | {pointer: main[pointer] for pointer in main if pointer in directories}
-    return block[:4] + struct.pack(order + "I", start) + block[8:] + pack_directory(entries, start, order=order)
+    after = b"\0" * (length % 2) + pack_directory(entries, start, order=order)
+    return exif[:4] + struct.pack(order + "I", start) + exif[8:], after
 
 
 def main_entries(exif: bytes) -> dict[int, Entry]:

@@ -49,7 +49,7 @@ def read_tiff_header(file: Any) -> Header:
     import tifffile
 
     with tifffile.TiffFile(file) as tiff:
-        return page_header(_picture(tiff))
+        return page_header(find_picture(tiff))
 
 
 def read_pages(file: Any, max_pixels: int) -> Pages:
@@ -100,7 +100,7 @@ def decode_tiff(data: bytes, max_pixels: int) -> tuple[Pixels, Metadata]:
     import tifffile
 
     with tifffile.TiffFile(io.BytesIO(data)) as tiff:
-        return decode_page(_picture(tiff), data, max_pixels)
+        return decode_page(find_picture(tiff), data, max_pixels)
 
 
 def decode_page(page: Any, data: Buffer, max_pixels: int) -> tuple[Pixels, Metadata]:
@@ -113,16 +113,31 @@ def decode_page(page: Any, data: Buffer, max_pixels: int) -> tuple[Pixels, Metad
     """
     header = page_header(page)
     check_pixels(header.height, header.width, max_pixels)
-    _check_segments(page, len(data))
+    check_segments(page, len(data))
     samples = np.asarray(page.asarray())
     if page.planarconfig == 2 and page.samplesperpixel > 1:
         samples = np.moveaxis(samples, 0, -1)
-    samples = samples.reshape(header.height, header.width, -1)
+    return as_pixels(page, samples.reshape(header.height, header.width, -1)), read_metadata(page, data)
+
+
+def as_pixels(page: Any, samples: Pixels) -> Pixels:
+    """Turn the stored samples (H, W, S) of a page, or some of its rows, into (H, W, C) uint8, uint16 or float32."""
     if page.photometric == _PALETTE:
         samples = _expand_palette(samples[..., 0], np.asarray(page.colormap))
+    if page.photometric == _MINISWHITE:
+        samples = _inverted(samples)
+    if samples.dtype == np.bool_:
+        samples = samples.astype(np.uint8) * 255
+    if samples.dtype.kind == "f":
+        samples = samples.astype(np.float32, copy=False)
+    return np.ascontiguousarray(samples)
+
+
+def read_metadata(page: Any, data: Buffer) -> Metadata:
+    """Collect what stands beside the pixels of a page of the file ``data``."""
     icc = page.tags.get(_ICC)
     xmp = page.tags.get(XMP)
-    metadata = Metadata(
+    return Metadata(
         exif=exif_from_tiff(data, offset=page.offset),
         icc=bytes(icc.value) if icc else None,
         xmp=bytes(xmp.value) if xmp else None,
@@ -130,13 +145,6 @@ def decode_page(page: Any, data: Buffer, max_pixels: int) -> tuple[Pixels, Metad
         photoshop=_photoshop(data, page.offset),
         tiff_tags=_own_tags(data, page.offset),
     )
-    if page.photometric == _MINISWHITE:
-        samples = _inverted(samples)
-    if samples.dtype == np.bool_:
-        samples = samples.astype(np.uint8) * 255
-    if samples.dtype.kind == "f":
-        samples = samples.astype(np.float32)
-    return np.ascontiguousarray(samples), metadata
 
 
 def picture_pages(tiff: Any) -> tuple[list[Any], int]:
@@ -160,7 +168,8 @@ def picture_pages(tiff: Any) -> tuple[list[Any], int]:
     return pages, len(seen) - len(pages)
 
 
-def _picture(tiff: Any) -> Any:
+def find_picture(tiff: Any) -> Any:
+    """Return the one page that is a picture; raises CodecError if there are several, or none."""
     pages, _ = picture_pages(tiff)
     if len(pages) != 1:
         raise CodecError(f"expected one picture, found a TIFF with {len(pages)}; split it first")
@@ -214,8 +223,8 @@ def page_header(page: Any) -> Header:
     return Header(height=page.imagelength, width=page.imagewidth, channels=channels, bits=depth, format="tiff")
 
 
-def _check_segments(page: Any, size: int) -> None:
-    """Refuse what the file cannot hold, before memory for it is taken: missing parts would be read as black."""
+def check_segments(page: Any, size: int) -> None:
+    """Refuse what a file of ``size`` bytes cannot hold, before memory for it is taken; missing parts would be black."""
     count, side = math.prod(page.chunked), math.prod(page.chunks)
     if len(page.dataoffsets) < count or 0 in page.dataoffsets[:count] or 0 in page.databytecounts[:count]:
         raise CodecError(f"expected {count} strips or tiles, found fewer")

@@ -8,7 +8,8 @@ import mmap
 from pipeline.data.image_types import Header, Metadata, Pixels, check_pixels
 from pipeline.data.reasons import reason
 from pipeline.data.tiff import decode_page, decode_tiff, page_header, picture_pages, read_pages, read_tiff_header
-from pipeline.data.tiff_isolated import Decoded
+from pipeline.data.tiff_isolated import Decoded, DecodedRows
+from pipeline.data.tiff_rows import read_layout, read_rows
 from raw.serving import FileTask, limit_memory, serve_files, usual_memory
 
 _COPIES = 6
@@ -34,6 +35,10 @@ def _answer(task: FileTask) -> object:
                 return read_pages(file, task.max_pixels)
         if task.name.startswith("page "):
             return _page(task, int(task.name.removeprefix("page ")))
+        if task.name == "layout":
+            return read_layout(task.path, task.max_pixels)
+        if task.name.startswith("rows "):
+            return _rows(task)
         data = task.path.read_bytes()
         header = read_tiff_header(io.BytesIO(data))
         _allow(header, len(data), task.max_pixels)
@@ -54,6 +59,15 @@ def _page(task: FileTask, index: int) -> Decoded:
         pages, _ = picture_pages(tiff)
         _allow(page_header(pages[index]), task.size, task.max_pixels)
         return _decoded(*decode_page(pages[index], data, task.max_pixels))
+
+
+def _rows(task: FileTask) -> DecodedRows:
+    """Rows START to STOP of the task "rows START STOP"."""
+    _, start, stop = task.name.split(" ")
+    layout = read_layout(task.path, task.max_pixels)
+    rows = int(stop) - int(start) + 2 * layout.segment_rows
+    limit_memory(usual_memory() + _COPIES * rows * layout.width * layout.channels * layout.bits // 8)
+    return DecodedRows(pixels=read_rows(task.path, int(start), int(stop), task.max_pixels))
 
 
 def _allow(header: Header, size: int, max_pixels: int) -> None:

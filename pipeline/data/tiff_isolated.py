@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from pipeline.data.image_types import Header, Metadata, Pages, Pixels
+from pipeline.data.image_types import CodecError, Header, Metadata, Pages, Pixels
 from pipeline.data.reasons import refusal
+from pipeline.data.tiff_rows import TiffLayout
 from raw.child_process import ChildProcess
 
 T = TypeVar("T")
@@ -27,6 +28,13 @@ class Decoded:
     dpi: tuple[float, float] | None
     photoshop: bytes | None
     tiff_tags: tuple[tuple[int, int, int, bytes], ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DecodedRows:
+    """Some rows of a picture."""
+
+    pixels: Pixels
 
 
 def read_tiff_header_isolated(path: Path, max_pixels: int) -> Header:
@@ -63,6 +71,27 @@ def decode_page_isolated(path: Path, index: int, max_pixels: int) -> tuple[Pixel
         CodecError: as there.
     """
     return _picture(path, f"page {index}", max_pixels)
+
+
+def read_layout_isolated(path: Path, max_pixels: int) -> TiffLayout:
+    """Read what a TIFF holds and how, as `pipeline.data.tiff_rows.read_layout` does.
+
+    Raises:
+        CodecError: as there, or the decoder crashed or took too long.
+    """
+    return _ask(path, "layout", max_pixels, TiffLayout)
+
+
+def read_rows_isolated(path: Path, start: int, stop: int, max_pixels: int) -> Pixels:
+    """Decode some rows of a TIFF picture as `pipeline.data.tiff_rows.read_rows` does.
+
+    Raises:
+        CodecError: as there, or the decoder crashed, took too long or too much memory.
+    """
+    rows = _ask(path, f"rows {start} {stop}", max_pixels, DecodedRows).pixels
+    if rows.ndim != 3 or rows.shape[0] != stop - start:
+        raise CodecError(f"expected {stop - start} rows, found an answer of shape {rows.shape}")
+    return rows
 
 
 def _picture(path: Path, task: str, max_pixels: int) -> tuple[Pixels, Metadata]:

@@ -18,7 +18,7 @@ from pipeline.inference.offset import mended
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from models import InferenceSpec, LoadedModel, NetworkSpec
+    from models import InferenceSpec, LoadedModel, Network, NetworkSpec
 
 FloatImage = NDArray[np.float32]
 """(H, W, C) float32, black 0 and white 1."""
@@ -50,12 +50,24 @@ class NetworkDenoiser:
         self.device = pick_device(device)
         self._loaded = _loaded(folder, self.device)
         self.inference = self._loaded.inference
+        self.tile: int | None = None
+        """Side of the tiles as the user wants it; None to choose."""
 
     def using(self, inference: InferenceSpec) -> NetworkDenoiser:
         """Return a denoiser of the same weights that works as ``inference`` says."""
         other = copy.copy(self)
         other.inference = inference
         return other
+
+    @property
+    def network(self) -> Network:
+        """The network, in evaluation mode, on its device."""
+        return self._loaded.network
+
+    @property
+    def spec(self) -> NetworkSpec:
+        """Shape of the network."""
+        return self._loaded.spec
 
     @property
     def stochastic(self) -> bool:
@@ -121,7 +133,7 @@ class NetworkDenoiser:
         batch = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].to(self.device)
         # The offset is mended outside, where grey and alpha are what they were.
         spec = replace(self.inference, offset="keep")
-        result = denoise(self._loaded.network, batch, spec)[0].float().cpu().numpy()
+        result = denoise(self._loaded.network, batch, spec, tile=self.tile)[0].float().cpu().numpy()
         output: FloatImage = result.transpose(1, 2, 0)
         return output
 

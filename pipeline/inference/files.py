@@ -16,6 +16,7 @@ from pipeline.data.tiff_pages import pages_of
 from pipeline.inference.denoiser import Denoiser, NetworkDenoiser
 from pipeline.inference.flight import flight_of
 from pipeline.inference.interrupts import interruptible
+from pipeline.inference.large import denoise_large
 from pipeline.inference.manifest import Known, Manifest, kept
 from pipeline.inference.offset import denoise_measured
 from pipeline.inference.outputs import DEFAULT, OutputOptions, plan_outputs
@@ -87,7 +88,7 @@ def denoise_files(
     with kept(out, made_with(denoiser, options), outputs) as manifest:
         work: Work = flight_of(denoiser, convert, identified=True)
         if isinstance(denoiser, NetworkDenoiser):
-            build = partial(_elsewhere, denoiser.folder.absolute(), denoiser.inference, options)
+            build = partial(_elsewhere, denoiser.folder.absolute(), denoiser.inference, options, denoiser.tile)
             work = spread.over(work, build, gpu=denoiser.device != "cpu")
         return convert_files(sources, outputs, convert, options, work=work, manifest=manifest, on_progress=on_progress)
 
@@ -240,12 +241,19 @@ def in_turn(convert: Convert, identified: bool, jobs: Iterable[Job]) -> Iterator
         yield job, stage(convert, job.source, job.output, identified=identified)
 
 
-def _elsewhere(folder: Path, inference: InferenceSpec, options: OutputOptions, device: str) -> Convert:
+def _elsewhere(
+    folder: Path, inference: InferenceSpec, options: OutputOptions, tile: int | None, device: str
+) -> Convert:
     """Return what makes the files in another process; weights and files lie where both see them."""
-    return partial(_denoise_file, NetworkDenoiser(folder, device).using(inference), options)
+    denoiser = NetworkDenoiser(folder, device).using(inference)
+    denoiser.tile = tile
+    return partial(_denoise_file, denoiser, options)
 
 
 def _denoise_file(denoiser: Denoiser, options: OutputOptions, source: Path, output: Path) -> Made:
+    large = denoise_large(denoiser, source, output, options)
+    if large is not None:
+        return large
     pages = pages_of(source)
     if pages is not None and pages.count > 1:
         note, offset = denoise_stack(source, output, pages, denoiser, options)
@@ -253,5 +261,5 @@ def _denoise_file(denoiser: Denoiser, options: OutputOptions, source: Path, outp
     picture = read_picture(source)
     denoised, offset = denoise_measured(denoiser, picture.seen)
     note = write_denoised(output, picture, denoised, options)
-    note = joined(picture.note, profile_note(picture.image), note)
+    note = joined(picture.note, profile_note(picture.image.metadata), note)
     return Made(note=note, offset=offset, residual=residual_of(picture.seen, denoised))

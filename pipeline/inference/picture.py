@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.images import Image, read_unbounded, to_float, without_alpha
+from pipeline.data.images import Image, Metadata, read_unbounded, to_float, without_alpha
 from pipeline.data.non_finite import fill_non_finite
 
 if TYPE_CHECKING:
@@ -91,11 +91,11 @@ def joined(*notes: str | None) -> str | None:
     return "; ".join(note for note in notes if note) or None
 
 
-def profile_note(image: Image) -> str | None:
+def profile_note(metadata: Metadata) -> str | None:
     """Say that a picture has other colours than those that networks are trained on, or return None."""
     from pipeline.data.icc import unlike_srgb
 
-    name = unlike_srgb(image.metadata.icc) if image.metadata.icc else None
+    name = unlike_srgb(metadata.icc) if metadata.icc else None
     if name is None:
         return None
     return f"the colour profile is {name}, kept as it is; networks are trained on sRGB"

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from pipeline.inference.results import FileResult
 
 _BLOCK: Final = 8
-_SIDE: Final = 512
-"""Larger pictures are measured in their middle."""
+MIDDLE: Final = 512
+"""Larger pictures are measured in their middle: rows and columns of it."""
 
 _LEAST_BLOCKS: Final = 16
 _NOISE_LEFT: Final = 0.5
@@ -85,8 +85,8 @@ def doubtful(files: Sequence[FileResult]) -> str | None:
 
 def _blocks(image: NDArray[np.float32]) -> NDArray[np.float32]:
     """(N, 64, C) blocks of the middle of a picture."""
-    top, left = (max(size - _SIDE, 0) // 2 for size in image.shape[:2])
-    part = image[top : top + _SIDE, left : left + _SIDE]
+    top, left = (max(size - MIDDLE, 0) // 2 for size in image.shape[:2])
+    part = image[top : top + MIDDLE, left : left + MIDDLE]
     rows, columns, channels = part.shape[0] // _BLOCK, part.shape[1] // _BLOCK, part.shape[2]
     part = part[: rows * _BLOCK, : columns * _BLOCK]
     grid = part.reshape(rows, _BLOCK, columns, _BLOCK, channels).swapaxes(1, 2)

@@ -53,7 +53,7 @@ def readme(loaded: LoadedModel, versions: Mapping[str, str]) -> str:
 
 def _head(loaded: LoadedModel) -> list[str]:
     from models import describe
-    from models.inference import describe_inference
+    from models.inference_spec import describe_inference
 
     network = describe(loaded.spec)
     field = network["receptive_field"]
