@@ -54,6 +54,8 @@ from .network import Network as Network
 from .official import official_state_dict as official_state_dict
 from .official import to_official_state_dict as to_official_state_dict
 from .pictures import denoise_picture as denoise_picture
+from .pictures import from_network as from_network
+from .pictures import to_network as to_network
 from .pixel_shuffle import pd_down as pd_down
 from .pixel_shuffle import pd_up as pd_up
 from .refine import refine as refine

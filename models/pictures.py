@@ -3,13 +3,13 @@
 What a registered model and the command line share, so that both give the same bytes.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from .display_view import DisplayView, view_of_display
 from .inference import denoise
@@ -28,8 +28,8 @@ def denoise_picture(
     Args:
         network: in evaluation mode.
         pixels: (H, W, C), C in 1..4, any H, W >= 1; uint8 or uint16 over their whole range, or floats with black 0
-            and white 1, which `view_of_display` shows the network where they go beyond. `adapt_channels` says what
-            becomes of grey, colour and alpha.
+            and white 1, which `view_of_display` shows the network where they go beyond. `to_network` says what
+            becomes of grey and colour; alpha, the last of 2 or 4 channels, stays as it is.
         spec: how to denoise.
         strength: 0 to 1, share of the way from the noisy picture to the denoised one.
 
@@ -54,7 +54,7 @@ def denoise_picture(
         raise ValueError("pixels must be finite, got NaN or infinity")
     view = None if white is not None else view_of_display(image[..., : _colours(image)])
     seen = image if view is None else _shown(image, view)
-    denoised = _with_offset(seen, adapt_channels(seen, network.channels, _run(network, spec)), spec)
+    denoised = _with_offset(seen, _denoised(network, seen, spec), spec)
     if seen is not image and view is not None:
         denoised = _taken_back(denoised, seen, view)
     if strength < 1:
@@ -66,31 +66,39 @@ def denoise_picture(
     return whole
 
 
-def adapt_channels(image: FloatImage, network_channels: int, run: Callable[[FloatImage], FloatImage]) -> FloatImage:
-    """Send a picture through a network that has another number of channels.
+def to_network(colours: FloatImage, channels: int) -> Tensor:
+    """Turn a picture without alpha into what a network takes.
 
-    Alpha (the last of 2 or 4 channels) passes through untouched. Grey goes into a colour network as equal
-    channels and comes back as their mean; colour goes through a grey network channel by channel.
+    Grey goes into a colour network as equal channels; the channels of a colour picture go into a grey network as
+    pictures of their own.
 
     Args:
-        image: (H, W, C), C in 1..4.
-        network_channels: channels of the network's input.
-        run: maps (H, W, network_channels) to the same shape.
+        colours: (H, W, C) float32.
+        channels: of the network.
+
+    Returns:
+        (B, channels, H, W) float32.
 
     Raises:
-        ValueError: no rule for this pair of channel counts.
+        ValueError: no rule for these numbers of channels.
     """
-    colours = _colours(image)
-    colour, alpha = image[..., :colours], image[..., colours:]
-    if colours == network_channels:
-        result = run(colour)
-    elif colours == 1:
-        result = run(np.repeat(colour, network_channels, axis=2)).mean(axis=2, keepdims=True)
-    elif network_channels == 1:
-        result = np.concatenate([run(colour[..., [index]]) for index in range(colours)], axis=2)
-    else:
-        raise ValueError(f"expected a network for 1 or {colours} channels, found {network_channels}")
-    return np.concatenate([result, alpha], axis=2).astype(np.float32, copy=False)
+    count = colours.shape[2]
+    planes = torch.from_numpy(np.ascontiguousarray(colours.transpose(2, 0, 1)))
+    if count == channels:
+        return planes[None]
+    if count == 1:
+        return planes[None].expand(1, channels, -1, -1)
+    if channels == 1:
+        return planes[:, None]
+    raise ValueError(f"expected a network for 1 or {count} channels, found {channels}")
+
+
+def from_network(batch: Tensor, colours: int) -> FloatImage:
+    """Undo `to_network`: (B, channels, H, W) to (H, W, colours); a grey picture is the mean of its channels."""
+    result: FloatImage = batch.reshape(-1, *batch.shape[2:]).cpu().numpy().transpose(1, 2, 0)
+    if result.shape[2] != colours:
+        result = result.mean(axis=2, keepdims=True)
+    return result
 
 
 def _shown(image: FloatImage, view: DisplayView) -> FloatImage:
@@ -104,16 +112,11 @@ def _taken_back(denoised: FloatImage, seen: FloatImage, view: DisplayView) -> Fl
     return np.concatenate([colours, denoised[..., count:]], axis=2)
 
 
-def _run(network: Network, spec: InferenceSpec) -> Callable[[FloatImage], FloatImage]:
+def _denoised(network: Network, image: FloatImage, spec: InferenceSpec) -> FloatImage:
+    count = _colours(image)
     # The offset is mended outside, where grey and alpha are what they were.
-    plain = replace(spec, offset="keep")
-
-    def run(image: FloatImage) -> FloatImage:
-        batch = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
-        result: FloatImage = denoise(network, batch, plain)[0].cpu().numpy().transpose(1, 2, 0)
-        return result
-
-    return run
+    batch = denoise(network, to_network(image[..., :count], network.channels), replace(spec, offset="keep"))
+    return np.concatenate([from_network(batch, count), image[..., count:]], axis=2)
 
 
 def _with_offset(noisy: FloatImage, denoised: FloatImage, spec: InferenceSpec) -> FloatImage:

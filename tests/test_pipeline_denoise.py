@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image as Pillow
 from typer import Typer
 from typer.testing import CliRunner
@@ -13,7 +14,7 @@ from pipeline.data.folders import scan
 from pipeline.data.images import Image, Metadata, read_image, write_image
 from pipeline.errors import RunError, UserError
 from pipeline.inference import denoiser as denoisers
-from pipeline.inference.denoiser import adapt_channels, find_weights, load_denoiser
+from pipeline.inference.denoiser import find_weights, load_denoiser
 from pipeline.inference.files import denoise_files
 from pipeline.inference.manifest import MANIFEST_NAME
 from pipeline.inference.outputs import OutputOptions
@@ -210,21 +211,21 @@ def test_a_full_disk_stops_the_batch(tmp_path, monkeypatch):
 
 
 def test_grey_goes_through_a_colour_network_and_colour_through_a_grey_one():
-    seen = []
+    from models import from_network, to_network
 
-    def run(image):
-        seen.append(image.shape)
-        return image + np.arange(image.shape[2], dtype=np.float32)
+    image = np.random.default_rng(0).random((3, 4, 3), dtype=np.float32)
 
-    image = np.random.default_rng(0).random((3, 4, 4), dtype=np.float32)
-    assert np.allclose(adapt_channels(image[..., :1], 3, run), image[..., :1] + 1)
-    assert np.allclose(adapt_channels(image[..., :3], 3, run), image[..., :3] + [0, 1, 2])
-    assert np.allclose(adapt_channels(image[..., :3], 1, run), image[..., :3])
-    rgba = adapt_channels(image, 3, run)
-    assert np.array_equal(rgba[..., 3], image[..., 3])
-    assert seen == [(3, 4, 3), (3, 4, 3), (3, 4, 1), (3, 4, 1), (3, 4, 1), (3, 4, 3)]
-    with pytest.raises(UserError, match="found 4"):
-        adapt_channels(image[..., :3], 4, run)
+    def through(colours, channels):
+        batch = to_network(colours, channels)
+        assert batch.shape[1:] == (channels, 3, 4)
+        return from_network(batch + torch.arange(channels)[:, None, None], colours.shape[2])
+
+    assert np.allclose(through(image[..., :1], 3), image[..., :1] + 1)
+    assert np.allclose(through(image, 3), image + np.arange(3))
+    assert np.allclose(through(image, 1), image)
+    assert to_network(image, 1).shape == (3, 1, 3, 4)
+    with pytest.raises(ValueError, match="found 4"):
+        to_network(image, 4)
 
 
 def test_a_reference_that_is_no_model_is_one_clear_line(tmp_path):

@@ -16,7 +16,7 @@ from pipeline.data.images import Image, ImageError, Metadata, read_image, to_flo
 from pipeline.data.rows import ArrayRows
 from pipeline.data.tiff_regions import large_tiff
 from pipeline.inference import large, tile_plan
-from pipeline.inference.denoiser import NetworkDenoiser, adapt_channels
+from pipeline.inference.denoiser import NetworkDenoiser
 from pipeline.inference.large import Finished, denoise_large, denoise_pixels, denoised_rows
 from pipeline.inference.offset import denoise_measured
 from pipeline.inference.outputs import OutputOptions
@@ -92,8 +92,6 @@ def test_colour_goes_through_a_grey_network_as_before(tmp_path, photo) -> None:
     pixels = noisy_photo(90, 70, 3, "uint8", photo)
     done, _ = denoise_pixels(one, pixels)
     assert np.array_equal(done, np.rint(one(to_float(pixels)).clip(0, 1).astype(np.float64) * 255).astype(np.uint8))
-    # adapt_channels is the other way to the same.
-    assert one(to_float(pixels)).shape == adapt_channels(to_float(pixels), 1, lambda image: image).shape
 
 
 def test_a_raw_file_is_no_tiff_and_floats_are_shown_to_a_network_as_a_whole(tmp_path, photo, monkeypatch) -> None:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models import AsymmetricMasks, Network, denoise, multi_mask_denoise
+from models import AsymmetricMasks, Network, denoise, from_network, multi_mask_denoise, to_network
 from pipeline.data.source import BatchSource, SourceSpec
 from pipeline.errors import RunError, UserError
 from pipeline.evaluation.metrics import psnr_rgb_u8
@@ -144,25 +144,24 @@ class Judge:
     def _on_pairs(self, network: Network) -> list[float]:
         from pipeline.evaluation.datasets import find_pairs, spread
         from pipeline.evaluation.evaluate import read_pair
-        from pipeline.inference.denoiser import adapt_channels
 
         if not self._pairs:
             found = spread(find_pairs(self.score.pairs).pairs, _PAIRS)
             for noisy, clean in map(read_pair, found):
                 self._pairs.append((_centre(noisy), _centre(clean)))
 
-        def run(image: FloatImage) -> FloatImage:
-            result: FloatImage = self._denoised(network, _to_tensor(image))[0].transpose(1, 2, 0)
-            return result
+        def denoised(noisy: FloatImage) -> FloatImage:
+            output = self._denoised(network, to_network(noisy, network.channels))
+            return from_network(output, noisy.shape[2])
 
-        return [psnr_rgb_u8(adapt_channels(noisy, network.channels, run), clean) for noisy, clean in self._pairs]
+        return [psnr_rgb_u8(denoised(noisy), clean) for noisy, clean in self._pairs]
 
     def _on_synthetic(self, network: Network) -> list[float]:
         batch = self._crops()
         output = self._denoised(network, torch.from_numpy(batch["noisy"]))
         return [
             psnr_rgb_u8(found.transpose(1, 2, 0), clean.transpose(1, 2, 0))
-            for found, clean in zip(output, batch["clean"], strict=True)
+            for found, clean in zip(output.numpy(), batch["clean"], strict=True)
         ]
 
     def _blind(self, network: Network) -> list[float]:
@@ -193,20 +192,15 @@ class Judge:
             self._batch = BatchSource(self.held_out).batch(HELD_OUT_BATCH, range(_CROPS))
         return self._batch
 
-    def _denoised(self, network: Network, image: Tensor) -> NDArray[np.float32]:
+    def _denoised(self, network: Network, image: Tensor) -> Tensor:
         output = denoise(network, image.to(_device(network)), self.config.inference).float().cpu()
         if not bool(torch.isfinite(output).all()):
             raise RunError("the network's output is not finite")
-        result: NDArray[np.float32] = output.numpy()
-        return result
+        return output
 
 
 def _device(network: Network) -> torch.device:
     return next(network.parameters()).device
-
-
-def _to_tensor(image: FloatImage) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
 
 
 def _centre(image: FloatImage) -> FloatImage:

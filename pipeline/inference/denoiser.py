@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.image_types import without_alpha
 from pipeline.data.paths import shown
 from pipeline.errors import UserError
 from pipeline.inference.offset import mended
@@ -116,40 +116,24 @@ class NetworkDenoiser:
         return result
 
     def __call__(self, image: FloatImage, /) -> FloatImage:
-        """Denoise (H, W, C); see `adapt_channels` for what happens to grey, RGB and alpha."""
+        """Denoise (H, W, C); `models.to_network` says what happens to grey and RGB, alpha stays."""
         return mended(image, self.uncorrected(image), self.inference.offset)
 
     def uncorrected(self, image: FloatImage) -> FloatImage:
         """Denoise (H, W, C) and keep whatever offset the network has."""
+        from models import denoise, from_network, to_network
+
         if self.domain == "raw":
             raise UserError("model: expected one trained on pictures, found one for raw files (unveil denoise RAW...)")
-        return adapt_channels(image, self._loaded.network.channels, self._run)
-
-    def _run(self, image: FloatImage) -> FloatImage:
-        import torch
-
-        from models import denoise
-
-        batch = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].to(self.device)
+        colours = without_alpha(image)
+        try:
+            batch = to_network(colours, self.network.channels).to(self.device)
+        except ValueError as error:
+            raise UserError(f"model: {error}") from None
         # The offset is mended outside, where grey and alpha are what they were.
         spec = replace(self.inference, offset="keep")
-        result = denoise(self._loaded.network, batch, spec, tile=self.tile)[0].float().cpu().numpy()
-        output: FloatImage = result.transpose(1, 2, 0)
-        return output
-
-
-def adapt_channels(image: FloatImage, network_channels: int, run: Callable[[FloatImage], FloatImage]) -> FloatImage:
-    """Send a picture through a network that has another number of channels: `models.pictures.adapt_channels`.
-
-    Raises:
-        UserError: no rule for this pair of channel counts.
-    """
-    from models.pictures import adapt_channels as adapt
-
-    try:
-        return adapt(image, network_channels, run)
-    except ValueError as error:
-        raise UserError(f"model: {error}") from None
+        result = from_network(denoise(self.network, batch, spec, tile=self.tile), colours.shape[2])
+        return np.concatenate([result, image[..., colours.shape[2] :]], axis=2)
 
 
 def load_denoiser(ref: str, device: str = "auto") -> NetworkDenoiser:

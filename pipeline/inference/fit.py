@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.folders import SourceFile
+from pipeline.data.image_types import without_alpha
 from pipeline.inference.denoiser import pick_device
 from pipeline.inference.files import convert_files
 from pipeline.inference.manifest import kept
@@ -86,7 +87,7 @@ class FitDenoiser:
         from pipeline.inference.fit_settings import choose_settings
 
         options = self.options
-        colours = _colours(image)
+        colours = without_alpha(image)
         settings = choose_settings(
             colours,
             step=step,
@@ -236,10 +237,6 @@ def _in_words(result: FitResult) -> str:
         f"{chosen}; error at held-out pixels {found['held_out_255']:.2f}/255 after {found['best_step']} of "
         f"{found['steps']} steps, {found['held_out_start_255']:.2f} before; {found['seconds']:.0f} s"
     )
-
-
-def _colours(image: FloatImage) -> FloatImage:
-    return image[..., : image.shape[2] - 1] if image.shape[2] in (2, 4) else image
 
 
 def _with_alpha(colours: FloatImage, image: FloatImage) -> FloatImage:

@@ -22,7 +22,6 @@ from pipeline.data.images import read_header, read_unbounded, write_image
 from pipeline.data.rows import ArrayRows, Rows, Window
 from pipeline.data.tiff_regions import TiffRows, large_tiff, write_tiff_rows
 from pipeline.errors import UserError
-from pipeline.inference.channels import from_network, to_network
 from pipeline.inference.denoiser import Denoiser, NetworkDenoiser
 from pipeline.inference.large_sample import Sample, mended_by
 from pipeline.inference.outputs import DEFAULT, OutputOptions
@@ -183,7 +182,7 @@ def denoised_rows(
 
 def _denoised(denoiser: NetworkDenoiser, rows: Rows, finished: Finished) -> Iterator[tuple[int, Pixels, FloatImage]]:
     """First row, noisy pixels and denoised colours (n, W, C) of one band after another, in small pieces."""
-    from models import denoise_bands
+    from models import denoise_bands, from_network, to_network
 
     network = denoiser.network
     colours = _colours(rows.channels)

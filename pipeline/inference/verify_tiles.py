@@ -14,7 +14,6 @@ from pipeline.data.paths import shown
 from pipeline.data.rows import ArrayRows, Rows
 from pipeline.data.tiff_regions import large_tiff
 from pipeline.errors import UserError
-from pipeline.inference.channels import from_network, to_network
 from pipeline.inference.tile_plan import TilePlan, plan_tiles
 
 if TYPE_CHECKING:
@@ -88,7 +87,7 @@ def verify_tiles(denoiser: NetworkDenoiser, source: Path) -> Verified:
         ImageError: the picture cannot be read.
         UserError: the network is not one for it.
     """
-    from models import denoise, tile_halo, tile_multiple
+    from models import denoise, from_network, tile_halo, tile_multiple, to_network
 
     if denoiser.domain == "raw":
         raise UserError("--verify-tiles: expected a model for pictures, found one for raw files")
