@@ -2,7 +2,7 @@
 
 A worker makes an output under a temporary name; only the driver, which keeps the manifest, gives it its own. So it does
 not matter how often a file is begun: what a dead worker owed is made by another, to the same bytes. A file that ends
-the process of two workers is left out.
+the process of two workers that had nothing else to do is left out.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Build = Callable[[str], Convert]
 """Called in a worker with the device; returns what makes the files. It is sent to other machines."""
 
 _DEATHS: Final = 2
-"""A first death may have had another reason."""
+"""Of a process that had this file alone; a first death may have had another reason."""
 
 _ORDERS: Final = 2
 """Files that a worker has at a time: one to work on, one to go on with."""
@@ -90,6 +90,7 @@ class Workers:
         self._build, self._count, self._gpus, self._identified = build, count, gpus, identified
         self._workers: list[_Worker] = []
         self._again: collections.deque[Job] = collections.deque()
+        self._suspects: set[int] = set()
         self._deaths: collections.Counter[int] = collections.Counter()
         self._barren = 0
 
@@ -119,7 +120,10 @@ class Workers:
     def _order(self, rest: Iterator[Job]) -> bool:
         """Give every worker something to do, and say whether anything is owed."""
         for worker in self._workers:
-            while worker.ready and len(worker.orders) < _ORDERS and (job := self._next(rest)) is not None:
+            while worker.ready and self._has_room(worker) and (job := self._next(rest)) is not None:
+                if worker.orders and job.number in self._suspects:
+                    self._again.appendleft(job)
+                    break
                 reference = worker.actor.stage.remote(str(job.source.absolute()), str(job.output.absolute()))
                 worker.orders[reference] = job
         if any(worker.orders for worker in self._workers):
@@ -129,6 +133,10 @@ class Workers:
             return False
         self._again.append(job)
         return True
+
+    def _has_room(self, worker: _Worker) -> bool:
+        """Say whether a worker may have one more file. Whatever was on a worker that died is worked on alone."""
+        return len(worker.orders) < _ORDERS and not any(job.number in self._suspects for job in worker.orders.values())
 
     def _next(self, rest: Iterator[Job]) -> Job | None:
         return self._again.popleft() if self._again else next(rest, None)
@@ -172,13 +180,15 @@ class Workers:
             if self._barren >= _BARREN_STARTS:
                 raise RunError(f"--workers: a worker ended before it could work ({_one_line(how)}); try --workers 0")
         owed = list(worker.orders.values())
-        # It does one after the other: the first is what it was at. A node that died is no file's fault.
-        if owed and "node has died" not in how:
-            self._deaths[owed[0].number] += 1
-            if self._deaths[owed[0].number] >= _DEATHS:
-                guilty = owed.pop(0)
-                error = f"{shown(guilty.source)}: ended the process that worked on it, {_DEATHS} times; left out"
-                yield guilty, Staged(error=error, seconds=0.0)
+        if "node has died" not in how:  # which is no file's fault
+            # Which of several it was at is not known: the word that one is finished may have died with the process.
+            self._suspects.update(job.number for job in owed)
+            if len(owed) == 1:
+                self._deaths[owed[0].number] += 1
+                if self._deaths[owed[0].number] >= _DEATHS:
+                    guilty = owed.pop()
+                    error = f"{shown(guilty.source)}: ended the process that worked on it, {_DEATHS} times; left out"
+                    yield guilty, Staged(error=error, seconds=0.0)
         self._again.extend(owed)
         self._start()
 
