@@ -95,19 +95,6 @@ def test_floats_in_another_unit_are_seen_at_one_scale_on_all_pages(tmp_path):
 
 def test_imagej_metadata_calibration_and_labels_survive(tmp_path):
     pages = stack((2, 3, 16, 18))
-    tifffile.imwrite(
-        tmp_path / "a.tif",
-        pages,
-        imagej=True,
-        resolution=(3.5, 3.5),
-        metadata={
-            "axes": "TZYX",
-            "unit": "um",
-            "spacing": 0.7,
-            "Labels": [f"frame {i}" for i in range(6)],
-            "Info": "x",
-        },
-    )
     for order in "<>":
         source = tmp_path / f"order{ord(order)}.tif"
         tifffile.imwrite(

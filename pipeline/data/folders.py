@@ -15,7 +15,6 @@ from pipeline.data.paths import shown
 from pipeline.errors import UserError
 
 _log = logging.getLogger(__name__)
-_BLOCK = 1 << 20
 
 
 class SourceFile(NamedTuple):
@@ -93,11 +92,8 @@ def manifest_hash(files: Sequence[SourceFile]) -> str:
 
 def file_hash(path: Path) -> str:
     """Return the SHA-256 of a file's content as 64 hexadecimal digits."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _walk(folder: Path, recursive: bool, suffixes: Collection[str]) -> Iterator[Path]:

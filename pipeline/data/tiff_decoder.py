@@ -64,10 +64,11 @@ def _page(task: FileTask, index: int) -> Decoded:
 def _rows(task: FileTask) -> DecodedRows:
     """Rows START to STOP of the task "rows START STOP"."""
     _, start, stop = task.name.split(" ")
-    layout = read_layout(task.path, task.max_pixels)
-    rows = int(stop) - int(start) + 2 * layout.segment_rows
-    limit_memory(usual_memory() + _COPIES * rows * layout.width * layout.channels * layout.bits // 8)
-    return DecodedRows(pixels=read_rows(task.path, int(start), int(stop), task.max_pixels))
+
+    def allow(size: int) -> None:
+        limit_memory(usual_memory() + _COPIES * size)
+
+    return DecodedRows(pixels=read_rows(task.path, int(start), int(stop), task.max_pixels, allow))
 
 
 def _allow(header: Header, size: int, max_pixels: int) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import mmap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from pipeline.data.image_types import CodecError, Pixels, check_pixels
+from pipeline.data.image_types import CodecError, Header, Pixels, check_pixels
 from pipeline.data.tiff import as_pixels, check_segments, find_picture, page_header, read_metadata
 
 MAX_SEGMENT_BYTES = 2**28
@@ -44,6 +46,49 @@ def read_layout(path: Path, max_pixels: int) -> TiffLayout:
         CodecError: no TIFF that we read, larger than ``max_pixels``, or stored in pieces so large that reading some
             rows would take as much memory as reading all.
     """
+    with _opened(path, max_pixels) as (file, page, header):
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            metadata = read_metadata(page, data)
+        return TiffLayout(
+            height=header.height,
+            width=header.width,
+            channels=header.channels,
+            bits=header.bits,
+            segment_rows=_segment_rows(page),
+            exif=metadata.exif,
+            icc=metadata.icc,
+            xmp=metadata.xmp,
+            dpi=metadata.dpi,
+            photoshop=metadata.photoshop,
+            tiff_tags=metadata.tiff_tags,
+        )
+
+
+def read_rows(path: Path, start: int, stop: int, max_pixels: int, allow: Callable[[int], None]) -> Pixels:
+    """Decode the rows [start, stop) as `pipeline.data.tiff.decode_tiff` would.
+
+    Args:
+        path: the file.
+        start: first row.
+        stop: row after the last one.
+        max_pixels: of the whole picture.
+        allow: called with the bytes of the rows, and of the strips that they cut, before they are decoded.
+
+    Raises:
+        CodecError: as for `read_layout`.
+    """
+    with _opened(path, max_pixels) as (_, page, header):
+        rows = stop - start + 2 * _segment_rows(page)
+        allow(rows * header.width * header.channels * header.bits // 8)
+        if not 0 <= start < stop <= header.height:
+            raise CodecError(f"expected rows of 0 to {header.height}, found {start} to {stop}")
+        samples = _stored(page, start, stop) if _is_plain(page) else _decoded(page, start, stop)
+        return as_pixels(page, samples)
+
+
+@contextmanager
+def _opened(path: Path, max_pixels: int) -> Iterator[tuple[BinaryIO, Any, Header]]:
+    """Yield the file, the page of its picture and the header, of what can be read some rows at a time."""
     import tifffile
 
     with path.open("rb") as file, tifffile.TiffFile(file) as tiff:
@@ -58,40 +103,7 @@ def read_layout(path: Path, max_pixels: int) -> TiffLayout:
                 f"expected strips or tiles that can be read one by one, found some of {rows} rows; "
                 "save it with smaller ones, or uncompressed"
             )
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            metadata = read_metadata(page, data)
-        return TiffLayout(
-            height=header.height,
-            width=header.width,
-            channels=header.channels,
-            bits=header.bits,
-            segment_rows=rows,
-            exif=metadata.exif,
-            icc=metadata.icc,
-            xmp=metadata.xmp,
-            dpi=metadata.dpi,
-            photoshop=metadata.photoshop,
-            tiff_tags=metadata.tiff_tags,
-        )
-
-
-def read_rows(path: Path, start: int, stop: int, max_pixels: int) -> Pixels:
-    """Decode the rows [start, stop) as `pipeline.data.tiff.decode_tiff` would.
-
-    Raises:
-        CodecError: as for `read_layout`.
-    """
-    import tifffile
-
-    with path.open("rb") as file, tifffile.TiffFile(file) as tiff:
-        page = find_picture(tiff)
-        header = page_header(page)
-        check_pixels(header.height, header.width, max_pixels)
-        check_segments(page, path.stat().st_size)
-        if not 0 <= start < stop <= header.height:
-            raise CodecError(f"expected rows of 0 to {header.height}, found {start} to {stop}")
-        samples = _stored(page, start, stop) if _is_plain(page) else _decoded(page, start, stop)
-        return as_pixels(page, samples)
+        yield file, page, header
 
 
 def _is_plain(page: Any) -> bool:

@@ -9,12 +9,10 @@ from numpy.typing import NDArray
 
 from pipeline.data.depth import to_float
 from pipeline.data.image_types import Pixels
-from pipeline.inference.offset import offset_of
+from pipeline.inference.offset import offset_of, planes
 from pipeline.inference.residual import MIDDLE, residual_of
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from models import LevelCurve
 
 FloatImage = NDArray[np.float32]
@@ -49,7 +47,7 @@ class Sample:
         """Return what mends the offset, or None."""
         from models import fit_offset
 
-        return fit_offset(*(_planes(np.concatenate(parts)) for parts in (self._noisy, self._denoised)))
+        return fit_offset(*(planes(np.concatenate(parts)) for parts in (self._noisy, self._denoised)))
 
     def offset(self, curve: LevelCurve | None) -> dict[str, Any] | None:
         """Return the offset as it is told; ``curve`` is what was done about it."""
@@ -66,7 +64,7 @@ def mended_by(curve: LevelCurve | None, denoised: FloatImage) -> FloatImage:
     """Return rows (n, W, C) with their offset mended."""
     if curve is None:
         return denoised
-    result: FloatImage = curve.applied(_planes(denoised)).numpy().transpose(1, 2, 0)
+    result: FloatImage = curve.applied(planes(denoised)).numpy().transpose(1, 2, 0)
     return result
 
 
@@ -74,10 +72,3 @@ def _common(rows: tuple[int, int], first: int, count: int) -> slice | None:
     """The part of ``count`` rows from ``first`` on that lies in ``rows``, or None."""
     start, stop = max(rows[0] - first, 0), min(rows[1] - first, count)
     return slice(start, stop) if start < stop else None
-
-
-def _planes(image: FloatImage) -> Tensor:
-    """(H, W, C) as a tensor (C, H, W)."""
-    import torch
-
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.image_types import without_alpha
 from pipeline.data.paths import shown
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def offset_of(noisy: FloatImage, denoised: FloatImage, *, corrected: bool = Fals
 
     if denoised.shape != noisy.shape or not np.isfinite(denoised).all():
         return None
-    found = measure_offset(_colours(noisy), _colours(denoised))
+    found = measure_offset(planes(noisy), planes(denoised))
     if found is None:
         return None
     return {
@@ -67,7 +68,7 @@ def mended(noisy: FloatImage, denoised: FloatImage, how: Literal["keep", "level"
 
     if how == "keep":
         return denoised
-    changed = correct_offset(_colours(noisy), _colours(denoised), how).numpy().transpose(1, 2, 0)
+    changed = correct_offset(planes(noisy), planes(denoised), how).numpy().transpose(1, 2, 0)
     result: FloatImage = np.concatenate([changed, denoised[..., changed.shape[2] :]], axis=2)
     return result
 
@@ -87,9 +88,8 @@ def told(files: Sequence[FileResult]) -> str | None:
     )
 
 
-def _colours(image: FloatImage) -> Tensor:
-    """(H, W, C) to a tensor (C, H, W) without alpha."""
+def planes(image: FloatImage) -> Tensor:
+    """Return (H, W, C) as a tensor (C, H, W) without alpha."""
     import torch
 
-    count = image.shape[2] - 1 if image.shape[2] in (2, 4) else image.shape[2]
-    return torch.from_numpy(np.ascontiguousarray(image[..., :count].transpose(2, 0, 1)))
+    return torch.from_numpy(np.ascontiguousarray(without_alpha(image).transpose(2, 0, 1)))

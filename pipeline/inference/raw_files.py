@@ -17,6 +17,7 @@ from pipeline.errors import UserError
 from pipeline.inference.denoiser import CARD_NAME, NetworkDenoiser, find_weights
 from pipeline.inference.files import HERE, convert_files, in_turn
 from pipeline.inference.outputs import DEFAULT, OUTPUT_FORMATS, OutputOptions, plan_outputs
+from pipeline.inference.picture import joined
 from pipeline.inference.results import FileResult, FilesSummary, Made
 from pipeline.inference.spread import Spread
 from pipeline.inference.staging import Convert
@@ -119,7 +120,7 @@ def _denoise_raw_file(denoiser: RawDenoiser, options: OutputOptions, source: Pat
     else:
         _develop(raw, mosaic, source, output, options.bit_depth)
     remarks = (known.note, denoiser.remarks(camera_name(raw.make, raw.model), known.level))
-    return Made(note="; ".join(remark for remark in remarks if remark) or None)
+    return Made(note=joined(*remarks))
 
 
 def _write_dng(raw: RawFile, mosaic: NDArray[np.uint16], path: Path) -> None:

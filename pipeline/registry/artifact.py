@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
+from pipeline.data.folders import file_hash
 from pipeline.data.paths import shown
 from pipeline.errors import UserError
 
@@ -51,7 +52,7 @@ class Entry:
 def write_manifest(folder: Path, facts: Mapping[str, Any]) -> str:
     """List the files of a finished model folder in its `unveil.json`, and return the digest."""
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    files = {name: {"bytes": (folder / name).stat().st_size, "sha256": _sha256(folder / name)} for name in names}
+    files = {name: {"bytes": (folder / name).stat().st_size, "sha256": file_hash(folder / name)} for name in names}
     text = json.dumps({"format": _FORMAT, **facts, "files": files}, indent=1) + "\n"
     (folder / MANIFEST).write_text(text, "utf-8")
     return hashlib.sha256(text.encode()).hexdigest()
@@ -134,7 +135,7 @@ def check_files(folder: Path, digest: str | None, where: str, *, strict: bool = 
         path = folder / entry.path
         if any(part.is_symlink() for part in (path, *path.parents) if part != folder and folder in part.parents):
             raise UserError(f"{where}: expected files, found a symbolic link: {entry.path}")
-        if not path.is_file() or path.stat().st_size != entry.size or _sha256(path) != entry.sha256:
+        if not path.is_file() or path.stat().st_size != entry.size or file_hash(path) != entry.sha256:
             found = "is not what was registered (sha256 differs)" if path.is_file() else "is missing"
             raise UserError(f"{where}: {entry.path} {found}: the model was changed or damaged")
     if strict:
@@ -176,8 +177,3 @@ def network_digest(files: Mapping[str, bytes]) -> str:
     for name in sorted(files):
         digest.update(name.encode() + b"\0" + files[name])
     return digest.hexdigest()[:12]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
