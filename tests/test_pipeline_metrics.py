@@ -239,5 +239,5 @@ def test_every_metric_has_a_definition_and_a_direction():
 
 def test_unknown_metrics_are_refused_with_the_list():
     assert pick_metrics(["psnr_y", "psnr_rgb_u8", "psnr_y"]) == ("psnr_y", "psnr_rgb_u8")
-    with pytest.raises(UserError, match="--metrics: expected names of psnr_rgb_u8, .*, found 'ssim'"):
+    with pytest.raises(UserError, match=r"--metrics: expected names of psnr_rgb_u8, .*, found 'ssim'"):
         pick_metrics(["ssim"])

@@ -181,7 +181,8 @@ def _prepared(image: NDArray[Any], bgr: bool) -> Tensor:
     colours = np.broadcast_to(image, (*image.shape[:2], 3))
     if bgr:
         colours = colours[..., ::-1]
-    scaled = torch.from_numpy((colours.transpose(2, 0, 1)[None] / 127.5 - 1).astype(np.float32))
+    # Contiguous, because the layout decides the order of sums: the same picture must give the same digits.
+    scaled = torch.from_numpy(np.ascontiguousarray(colours.transpose(2, 0, 1)[None] / 127.5 - 1, np.float32))
     return (scaled - torch.tensor(_SHIFT)[:, None, None]) / torch.tensor(_SCALE)[:, None, None]
 
 
