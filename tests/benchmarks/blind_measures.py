@@ -75,7 +75,7 @@ def main() -> None:
     if given.out is not None:
         given.out.write_text(json.dumps(rows, indent=1), "utf-8")
     for name, pictures in rows.items():
-        tell_means(name, pictures)
+        tell_medians(name, pictures)
     tell_agreement(rows)
 
 
@@ -92,18 +92,18 @@ def measured(noisy: Array, clean: Array) -> dict[str, dict[str, float]]:
     return found
 
 
-def tell_means(title: str, pictures: list[dict[str, dict[str, float]]]) -> None:
+def tell_medians(title: str, pictures: list[dict[str, dict[str, float]]]) -> None:
     names = ("psnr", "noise_before_255", "noise_after_255", "noise_left", "structure_lost", "left_and_lost")
     names += ("residual_ratio", "histogram_distance_255", "correlation_gap", "detail_correlation", "drift_255")
     told = sum(bool(picture["noisy"]["reliable"]) for picture in pictures)
-    print(f"\n{title}: {len(pictures)} pictures, {told} reliable\n")
+    print(f"\n{title}: {len(pictures)} pictures, {told} reliable; medians\n")
     print("| |" + "|".join(names) + "|\n|" + "---|" * (len(names) + 1))
     for method in pictures[0]:
         cells = []
         for name in names:
             known = [picture[method][name] for picture in pictures if picture[method][name] is not None]
             sized = np.abs(known) if name == "drift_255" else np.asarray(known)
-            cells.append("-" if not known or np.isinf(known).any() else f"{np.mean(sized):.2f}")
+            cells.append("-" if not known or np.isinf(known).any() else f"{np.median(sized):.2f}")
         print(f"|{method}|" + "|".join(cells) + "|")
 
 
