@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import math
 from typing import Any
 
 import numpy as np
@@ -17,9 +16,13 @@ _BLUE, _PALE, _RED = (44, 94, 168), (246, 246, 244), (186, 48, 42)
 
 def image_url(image: NDArray[Any]) -> str:
     """Return a PNG data URL of (H, W, 1 or 3) float in [0, 1], clipped."""
+    return array_url(from_float(image, np.uint8))
+
+
+def array_url(pixels: NDArray[np.uint8]) -> str:
+    """Return a PNG data URL of (H, W, 1 or 3) uint8."""
     from PIL import Image
 
-    pixels = from_float(image, np.uint8)
     return _png_url(Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels))
 
 
@@ -35,7 +38,7 @@ def residual_url(residual: NDArray[Any], limit: float) -> str:
     scaled = np.clip(residual.mean(axis=2) / limit, -1, 1)
     indices = np.rint(127 + 127 * scaled).astype(np.uint8)
     picture = Image.fromarray(indices)
-    picture.putpalette(_diverging_palette())
+    picture.putpalette(diverging_palette())
     return _png_url(picture)
 
 
@@ -50,18 +53,13 @@ def diverging_css() -> str:
     return f"linear-gradient(90deg, rgb{_BLUE}, rgb{_PALE}, rgb{_RED})".replace(" ", "")
 
 
-def log_curve(steps: list[float], values: list[float], *, low: float, high: float, span: tuple[float, float]) -> str:
-    """Return SVG path data in a 1000 x 1000 box: x linear over ``span``, y logarithmic from low to high."""
-    if not values:
-        return ""
-    first, last = span
-    height = math.log(high / low) or 1.0
-    points = [
-        f"{1000 * (step - first) / ((last - first) or 1):.1f},"
-        f"{1000 * (1 - math.log(min(max(value, low), high) / low) / height):.1f}"
-        for step, value in zip(steps, values, strict=True)
-    ]
-    return "M" + "L".join(points)
+def diverging_tables() -> dict[str, str]:
+    """Return the same colours as tables of an SVG filter, which turns a grey picture (128 is zero) into them."""
+    columns = zip(_BLUE, _PALE, _RED, strict=True)
+    return {
+        channel: " ".join(f"{value / 255:.4f}" for value in column)
+        for channel, column in zip("rgb", columns, strict=True)
+    }
 
 
 def smoothed(values: list[float], span: int) -> list[float]:
@@ -71,24 +69,8 @@ def smoothed(values: list[float], span: int) -> list[float]:
     return [float(value) for value in np.exp(means)]
 
 
-def step_ticks(first: float, last: float) -> list[float]:
-    """Return at most six round numbers (1, 2 or 5 times a power of ten apart) from first to last."""
-    rough = max(last - first, 1) / 5
-    power = 10.0 ** math.floor(math.log10(rough))
-    width = next(digit * power for digit in (1, 2, 5, 10) if digit * power >= rough)
-    start = math.ceil(first / width)
-    return [width * index for index in range(start, math.floor(last / width) + 1)]
-
-
-def log_ticks(low: float, high: float) -> list[float]:
-    """Return readable ticks (1, 2 or 5 times a power of ten) between two positive values."""
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    ticks = [digit * 10.0**power for power in powers for digit in (1, 2, 5)]
-    inside = [tick for tick in ticks if low <= tick <= high]
-    return inside if len(inside) >= 2 else [low, high]
-
-
-def _diverging_palette() -> list[int]:
+def diverging_palette() -> list[int]:
+    """Colours of signed maps for indices 0 (blue), 127 (pale) to 254 (red)."""
     colours: list[int] = []
     for index in range(255):
         mix = (index - 127) / 127

@@ -1,4 +1,4 @@
-"""An evaluation as a reader wants it: a sentence, a scale with a dot a method, a row an image."""
+"""An evaluation as a reader wants it: for each set a scale with a dot a method, its interval and all its numbers."""
 
 from __future__ import annotations
 
@@ -9,109 +9,202 @@ import numpy as np
 
 from pipeline.data.paths import shown
 from pipeline.evaluation.metrics import DEFINITIONS
+from pipeline.evaluation.report_words import (
+    headline,
+    interval_of,
+    interval_text,
+    kind_of,
+    larger_is_better,
+    mean_of,
+    method_name,
+    metric_text,
+    metric_title,
+    models,
+    paired_sentences,
+    set_verdict,
+    verdict,
+)
 
-BASELINE_NAMES = {
-    "nlm": "non-local means (NLM)",
-    "tv": "total variation (TV)",
-    "wavelet": "wavelet BayesShrink",
-    "bm3d": "BM3D",
-}
-"""Names on the command line -> names in words."""
 
-SHORT_NAMES = {"nlm": "NLM", "tv": "TV", "wavelet": "wavelet", "bm3d": "BM3D"}
-"""Names on the command line -> names that fit under a crop."""
-
-_LEVEL = 0.05
-
-
-def score_board(evaluation: Mapping[str, Any]) -> dict[str, Any]:
-    """Return verdict, rows with their place on a common decibel scale, ticks and definitions."""
-    rows = [("noisy input", "noisy", evaluation["noisy"])]
-    rows += [(BASELINE_NAMES.get(key, key), "classical", row) for key, row in evaluation["baselines"].items()]
-    rows += [("ours", "ours", evaluation)]
-    psnr = [row["psnr_rgb_u8"] for _, _, row in rows if row["psnr_rgb_u8"] is not None]
-    low, high = np.floor(min(psnr, default=20) - 0.25), np.ceil(max(psnr, default=40) + 0.25)
-    step = next(step for step in (0.5, 1, 2, 5, 10) if (high - low) / step <= 6)
-    ticks = np.arange(np.ceil(low / step) * step, high + 1e-9, step)
-
-    def place(value: float) -> str:
-        return f"{100 * (value - low) / (high - low):.2f}%"
-
+def score_boards(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the verdict, a board for every set, the definitions and the table of groups."""
+    boards = [_board(evaluation, one) for one in evaluation["sets"]]
+    protocol = evaluation.get("protocol") or {}
     return {
-        "verdict": _verdict(evaluation),
-        "n": evaluation["n"],
-        "protocol": evaluation["protocol"],
-        "layout": evaluation["layout"],
-        "rows": [
-            {
-                "label": label,
-                "kind": kind,
-                "psnr": psnr_text(row["psnr_rgb_u8"]),
-                "ssim": ssim_text(row["ssim_gauss11_rgb"]),
-                "at": place(row["psnr_rgb_u8"]) if row["psnr_rgb_u8"] is not None else "100%",
-            }
-            for label, kind, row in rows
-        ],
-        "ticks": [{"at": place(float(tick)), "text": f"{tick:g}"} for tick in ticks],
+        "verdict": verdict(evaluation),
+        "measured": any(board["kind"] != "photos" for board in boards),
+        "boards": boards,
+        "several": len(boards) > 1,
+        "protocol": protocol.get("text", "") if isinstance(protocol, Mapping) else str(protocol),
         "definitions": dict(evaluation.get("definitions") or DEFINITIONS),
+        "overview": overview(evaluation),
+        "groups": group_rows(evaluation),
     }
 
 
-def _verdict(evaluation: Mapping[str, Any]) -> str:
-    ours, noisy = evaluation["psnr_rgb_u8"], evaluation["noisy"]["psnr_rgb_u8"]
-    if ours is None or noisy is None:
-        return f"Measured on {evaluation['n']} pairs of a noisy and a clean image."
-    plural = "pair" if evaluation["n"] == 1 else "pairs"
-    parts = [f"Over {evaluation['n']} {plural}, our output is {_compared(ours - noisy)} the noisy input"]
-    scores = {key: row["psnr_rgb_u8"] for key, row in evaluation["baselines"].items()}
-    best = max(scores, key=lambda key: scores[key] or 0.0, default=None)
-    if best is not None and scores[best] is not None:
-        name = BASELINE_NAMES.get(best, best)
-        which = "the classical method beside it" if len(scores) == 1 else "the best of the classical methods"
-        parts.append(f"and {_compared(ours - scores[best])} {name}, {which}")
-    return " ".join(parts) + "."
+def _board(evaluation: Mapping[str, Any], one: Mapping[str, Any]) -> dict[str, Any]:
+    labels, metrics = models(evaluation), [str(name) for name in evaluation.get("metrics") or []]
+    first = headline(evaluation)
+    methods = one["methods"]
+    ends = [value for row in methods.values() for value in _values(row, first)]
+    unit = first.startswith("psnr")
+    low, high = _frame(ends, decibel=unit)
+    step = next(step for step in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10) if (high - low) / step <= 6.01)
+    ticks = np.arange(np.ceil(low / step - 1e-9) * step, high + 1e-9, step)
 
+    def place(value: float) -> str:
+        return f"{100 * min(max((value - low) / (high - low), 0.0), 1.0):.2f}%"
 
-def _compared(gain: float) -> str:
-    if abs(gain) < _LEVEL:
-        return "level with"
-    return f"{abs(gain):.1f} dB {'above' if gain > 0 else 'below'}"
-
-
-def image_table(evaluation: Mapping[str, Any]) -> dict[str, Any]:
-    """Return one row an image, with the best denoiser marked and the gain as a bar."""
-    names = list(evaluation["baselines"])
-    gains = [_gain(row) for row in evaluation["images"]]
-    widest = max((abs(gain) for gain in gains if gain is not None), default=1.0) or 1.0
+    sign = 1 if larger_is_better(first) else -1
+    means = {name: mean_of(row, first) for name, row in methods.items()}
+    best = max((sign * value for value in means.values() if value is not None), default=None)
     rows = []
-    for row, gain in zip(evaluation["images"], gains, strict=True):
-        scores = [row["model"]["psnr_rgb_u8"], *(row["baselines"][name]["psnr_rgb_u8"] for name in names)]
-        best = max((score for score in scores if score is not None), default=None)
+    for name, row in methods.items():
+        mean, interval = means[name], interval_of(row, first)
         rows.append(
             {
-                "name": shown(row["name"]),
-                "noisy": psnr_text(row["noisy"]["psnr_rgb_u8"]),
-                "ours": {"text": psnr_text(scores[0]), "best": scores[0] == best},
-                "others": [{"text": psnr_text(score), "best": score == best} for score in scores[1:]],
-                "gain": "" if gain is None else f"{gain:+.2f}".replace("-", "\N{MINUS SIGN}"),
-                "width": "0%" if gain is None else f"{50 * abs(gain) / widest:.1f}%",
-                "sign": "minus" if gain is not None and gain < 0 else "plus",
-                "ssim": [ssim_text(row[who]["ssim_gauss11_rgb"]) for who in ("noisy", "model")],
+                "label": method_name(name, labels),
+                "kind": kind_of(name, labels),
+                "ours": name in labels,
+                "best": mean is not None and sign * mean == best,
+                "at": place(mean) if mean is not None else "100%",
+                "known": mean is not None,
+                "whisker": [place(interval[0]), place(interval[1])] if interval else None,
+                "interval": interval_text(first, interval),
+                "cells": [metric_text(metric, mean_of(row, metric)) for metric in metrics],
+                "full": [
+                    {"text": metric_text(metric, mean_of(row, metric)), "interval": interval_text(metric, ends_)}
+                    for metric in metrics
+                    for ends_ in (interval_of(row, metric),)
+                ],
+                "seconds": "" if row.get("seconds_per_megapixel") is None else f"{row['seconds_per_megapixel']:.2f}",
             }
         )
-    return {"columns": names, "rows": rows, "long": len(rows) > 24}
+    noise = one.get("noise")
+    return {
+        "name": shown(one["name"]),
+        "kind": one["kind"],
+        "verdict": set_verdict(evaluation, one) if one["kind"] != "photos" else "",
+        "n": one["n"],
+        "available": one.get("available", one["n"]),
+        "about": _about(one, noise),
+        "rows": rows,
+        "heads": [metric_title(metric) for metric in metrics[:2]],
+        "metrics": metrics,
+        "ticks": [{"at": place(float(tick)), "text": f"{tick:g}"} for tick in ticks],
+        "paired": paired_sentences(one, labels),
+        "offsets": _offsets(one, labels),
+        "blind": _blind(one, labels),
+        "charted": False,
+    }
 
 
-def _gain(row: Mapping[str, Any]) -> float | None:
-    ours, noisy = row["model"]["psnr_rgb_u8"], row["noisy"]["psnr_rgb_u8"]
-    return None if ours is None or noisy is None else float(ours - noisy)
+def _frame(ends: list[float], *, decibel: bool) -> tuple[float, float]:
+    if not ends:
+        return (20.0, 40.0) if decibel else (0.0, 1.0)
+    if decibel:
+        return float(np.floor(min(ends) - 0.25)), float(np.ceil(max(ends) + 0.25))
+    spread = 0.06 * (max(ends) - min(ends)) or 0.05
+    return min(ends) - spread, max(ends) + spread
 
 
-def psnr_text(value: float | None) -> str:
-    """Format decibels; ``equal`` for infinity, which JSON holds as null."""
-    return "equal" if value is None or not np.isfinite(value) else f"{value:.2f}"
+def _values(row: Mapping[str, Any], metric: str) -> list[float]:
+    mean, interval = mean_of(row, metric), interval_of(row, metric)
+    return [*([] if mean is None else [mean]), *(interval or ())]
 
 
-def ssim_text(value: float | None) -> str:
-    """Format a structural similarity."""
-    return "" if value is None else f"{value:.4f}"
+def _about(one: Mapping[str, Any], noise: Mapping[str, Any] | None) -> str:
+    what = {"pairs": "pairs", "synthetic": "clean images with made noise", "photos": "photos without a clean partner"}
+    count = f"{one['n']} of {one['available']}" if one.get("available", one["n"]) != one["n"] else f"{one['n']}"
+    parts = [f"{count} {what.get(one['kind'], shown(str(one['kind'])))}"]
+    if noise:
+        level = noise.get("level")
+        parts.append(f"noise {shown(str(noise.get('recipe')))}{'' if level is None else f' {level}'}")
+    elif one.get("layout") and one["kind"] == "pairs":
+        parts.append(f"layout {shown(str(one['layout']))}")
+    if one.get("unpaired"):
+        parts.append(f"{len(one['unpaired'])} without a partner, left out")
+    return ", ".join(parts)
+
+
+def _offsets(one: Mapping[str, Any], labels: list[str]) -> list[str]:
+    told = []
+    for label in labels:
+        count = (one["methods"].get(label) or {}).get("visible_offsets")
+        if count:
+            told.append(
+                f"{method_name(label, labels)}: brightness or colour visibly off in {count} of {one['n']} images"
+            )
+    return told
+
+
+def _blind(one: Mapping[str, Any], labels: list[str]) -> dict[str, Any] | None:
+    rows = {name: row["blind"] for name, row in one["methods"].items() if isinstance(row.get("blind"), Mapping)}
+    names = list(dict.fromkeys(str(key) for row in rows.values() for key in row))
+    if not names:
+        return None
+    return {
+        "heads": [name.replace("_", " ") for name in names],
+        "rows": [
+            {"label": method_name(who, labels), "cells": [_measure(row.get(name)) for name in names]}
+            for who, row in rows.items()
+        ],
+    }
+
+
+def _measure(value: Any) -> str:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f"{value:.3g}".replace("-", "\N{MINUS SIGN}")
+    return "" if value is None else shown(str(value))
+
+
+def overview(evaluation: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return methods by sets with the headline means; None where one board says it all."""
+    measured = [one for one in evaluation["sets"] if one["kind"] != "photos"]
+    labels, metric = models(evaluation), headline(evaluation)
+    if len(measured) < 2 and len(labels) < 2:
+        return None
+    sign = 1 if larger_is_better(metric) else -1
+    columns, best = [shown(one["name"]) for one in measured], []
+    for one in measured:
+        values = [value for row in one["methods"].values() if (value := mean_of(row, metric)) is not None]
+        best.append(max((sign * value for value in values), default=None))
+    rows = []
+    for name in dict.fromkeys(name for one in measured for name in one["methods"]):
+        cells = []
+        for one, top in zip(measured, best, strict=True):
+            row = one["methods"].get(name)
+            mean = mean_of(row, metric)
+            cells.append(
+                {
+                    "text": "" if row is None else metric_text(metric, mean),
+                    "interval": interval_text(metric, interval_of(row, metric)),
+                    "best": mean is not None and sign * mean == top,
+                }
+            )
+        rows.append({"label": method_name(name, labels), "kind": kind_of(name, labels), "cells": cells})
+    return {"metric": metric, "title": metric_title(metric), "columns": columns, "rows": rows}
+
+
+def group_rows(evaluation: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the spread over training seeds, a row a group and set; None without groups."""
+    metrics = [str(name) for name in evaluation.get("metrics") or []]
+    rows = []
+    for group in evaluation.get("groups") or []:
+        for name, found in (group.get("sets") or {}).items():
+            rows.append(
+                {
+                    "group": shown(str(group["group"])),
+                    "models": len(group.get("models") or []),
+                    "set": shown(str(name)),
+                    "cells": [_spread(metric, found.get(metric)) for metric in metrics],
+                }
+            )
+    return {"heads": [metric_title(metric) for metric in metrics], "rows": rows} if rows else None
+
+
+def _spread(metric: str, found: Mapping[str, Any] | None) -> str:
+    if not found or found.get("mean") is None:
+        return ""
+    sd = found.get("sd")
+    return metric_text(metric, found["mean"]) + (f" \N{PLUS-MINUS SIGN} {metric_text(metric, sd)}" if sd else "")
