@@ -269,12 +269,30 @@ def tune() -> dict[str, Any]:
         score = 31 - 1.2 * (np.log10(lr) + 2.9) ** 2 - 9 * (ratio - 0.8) ** 2 + rng.normal(0, 0.1)
         state = "finished" if number % 3 else "stopped"
         trials.append(
-            {"key": f"t{number}", "number": number, "state": state, "score": float(score), "rung": 3 if number % 3 else 1}
+            {
+                "key": f"t{number}",
+                "number": number,
+                "state": state,
+                "score": float(score),
+                "rung": 3 if number % 3 else 1,
+            }
             | {"overrides": {"optimizer.lr": lr, "method.input_ratio": [ratio, ratio], "method.site": "pixel"}}
-            | {"step": 1200 if number % 3 else 300, "seconds": 95.0, "preset": number == 1, "error": None, "history": []}
+            | {
+                "step": 1200 if number % 3 else 300,
+                "seconds": 95.0,
+                "preset": number == 1,
+                "error": None,
+                "history": [],
+            }
         )
     best = max((trial for trial in trials if trial["state"] == "finished"), key=lambda trial: trial["score"])
-    return {"out": "runs/search", "best": best, "score_name": "psnr_held_out", "score_mode": "max", "trials": trials} | {
+    return {
+        "out": "runs/search",
+        "best": best,
+        "score_name": "psnr_held_out",
+        "score_mode": "max",
+        "trials": trials,
+    } | {
         "score_definition": "PSNR on held-out crops, in dB",
         "rungs": 3,
         "failed": 0,
@@ -286,7 +304,12 @@ def analysis() -> dict[str, Any]:
     layers = [f"block {index}" for index in range(1, 7)]
     distance = np.abs(np.subtract.outer(np.arange(6), np.arange(6)))
     cka = [
-        {"title": f"{model}: gaussian and poisson", "rows": layers, "columns": layers, "values": (top * 0.86**distance).tolist()}
+        {
+            "title": f"{model}: gaussian and poisson",
+            "rows": layers,
+            "columns": layers,
+            "values": (top * 0.86**distance).tolist(),
+        }
         for model, top in (("masked", 0.97), ("plain", 0.62))
     ]
     srga = [
@@ -338,7 +361,11 @@ def full_report(cleans: Sequence[tuple[str, str, Pixels]]) -> dict[str, Any]:
             | {"training": {"steps": 4000, "seconds": 6800.0, "skipped_steps": 2}},
             "parameters": 37755,
             "facts": {"run": "runs/masked"},
-            "gate": {"passed": True, "why": "its residual is as white as the noise and holds no structure", "measures": {}},
+            "gate": {
+                "passed": True,
+                "why": "its residual is as white as the noise and holds no structure",
+                "measures": {},
+            },
         },
         "evaluation": full_evaluation(rows),
         "pictures": pictures_of(cleans),

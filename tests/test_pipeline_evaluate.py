@@ -8,13 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import registered
+from tests import registered
 
 from pipeline.data.images import Image, write_image
 from pipeline.errors import UserError
@@ -194,9 +194,9 @@ def test_equal_pictures_stay_infinite_through_the_cache(clean: Path, tmp_path: P
 
 def test_a_killed_evaluation_goes_on_where_it_was(tmp_path: Path, photo: np.ndarray) -> None:
     (tmp_path / "clean").mkdir()
-    for index in range(40):
-        write_image(tmp_path / "clean" / f"{index:02d}.png", Image(pixels=np.roll(photo, index, 0)[:160, :160]))
-    arguments = ["evaluate", "--clean", tmp_path / "clean", "--noise", "gaussian:15", "--baselines", "nlm,tv", "--json"]
+    for index in range(24):
+        write_image(tmp_path / "clean" / f"{index:02d}.png", Image(pixels=np.roll(photo, index, 0)[:128, :128]))
+    arguments = ["evaluate", "--clean", tmp_path / "clean", "--noise", "gaussian:15", "--baselines", "nlm", "--json"]
     command = [sys.executable, "-m", "pipeline", *map(str, arguments)]
     environment = {**os.environ, "UNVEIL_HOME": str(tmp_path / "home")}
     root = Path(__file__).resolve().parents[1]
@@ -218,11 +218,20 @@ def test_a_killed_evaluation_goes_on_where_it_was(tmp_path: Path, photo: np.ndar
     for file in kept.iterdir():
         pictures = [json.loads(line)["picture"] for line in file.read_text().splitlines() if line.endswith("}")]
         # What was there before the kill was not measured twice.
-        assert len(pictures) == len(set(pictures)) == 40
+        assert len(pictures) == len(set(pictures)) == 24
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator[None]:
+    from pipeline.cluster import start_ray
+
+    started = start_ray(2)
+    yield
+    started.leave()
 
 
 def test_workers_of_ray_find_the_same(
-    clean: Path, pairs: Path, weights: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ray: None, clean: Path, pairs: Path, weights: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch
 
@@ -274,7 +283,7 @@ def test_the_command_refuses_what_makes_no_sense(unveil: Run, clean: Path, pairs
     assert "--record: expected one model on one set" in refused(
         "--model", weights[0], "--data", pairs, "--clean", clean, "--noise", "isp", "--record"
     )
-    assert "without one; leave 'off' out" in refused("--model", weights[0], "--data", pairs, "--attention", "off")
+    assert "found one without; leave 'off' out" in refused("--model", weights[0], "--data", pairs, "--attention", "off")
 
 
 def test_photos_without_truth_get_measures_without_one(unveil: Run, pairs: Path, weights: list[Path]) -> None:
@@ -295,7 +304,7 @@ def test_photos_without_truth_get_measures_without_one(unveil: Run, pairs: Path,
 def test_many_sets_are_one_table_and_markup_in_names_is_text(
     unveil: Run, clean: Path, weights: list[Path], tmp_path: Path
 ) -> None:
-    odd = clean.rename(tmp_path / "[red]set[/red]")
+    odd = clean.rename(tmp_path / "[red]set")
     code, _, told = unveil(
         "evaluate", "--model", f"[b]x={weights[0]}", "--clean", odd, "--noise", "poisson:2,3,4", "--baselines", "tv"
     )
