@@ -33,6 +33,7 @@ class Views:
         if image.shape != clean.shape or image.ndim != 3:
             raise ValueError(f"expected two (H, W, C) images of one shape, got {image.shape} and {clean.shape}")
         self._images = (image, clean)
+        self.height, self.width = image.shape[:2]
 
     @cached_property
     def rounded(self) -> Both:
