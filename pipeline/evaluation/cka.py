@@ -79,30 +79,30 @@ class MinibatchCka:
     """CKA of all pairs of layers of two sides, batch by batch."""
 
     def __init__(self) -> None:
-        self.batches = 0
-        self._cross: Floats | None = None
-        self._own: tuple[Floats, Floats] | None = None
+        self._cross: list[Floats] = []
+        self._left: list[Floats] = []
+        self._right: list[Floats] = []
 
-    def add(self, left: Floats, right: Floats) -> None:
+    def add(self, left: Floats, right: Floats, *, joined: bool = False) -> None:
         """Count one batch in.
 
         Args:
             left: (A, n, n) of `gram`, one a layer.
             right: (B, n, n), of the same examples.
+            joined: it belongs to the batch before (another draw of the same examples), and is left out with it.
 
         Raises:
             ValueError: as `hsic`, or other numbers of layers than before.
         """
         cross = hsic(left, right)
-        own = tuple(np.array([hsic(one[None], one[None])[0, 0] for one in side]) for side in (left, right))
-        if self._cross is None or self._own is None:
-            self._cross, self._own = cross, (own[0], own[1])
-        elif cross.shape != self._cross.shape:
-            raise ValueError(f"batches must have the same layers, got {cross.shape} after {self._cross.shape}")
-        else:
-            self._cross = self._cross + cross
-            self._own = (self._own[0] + own[0], self._own[1] + own[1])
-        self.batches += 1
+        if self._cross and cross.shape != self._cross[0].shape:
+            raise ValueError(f"batches must have the same layers, got {cross.shape} after {self._cross[0].shape}")
+        own = [np.array([hsic(one[None], one[None])[0, 0] for one in side]) for side in (left, right)]
+        for sums, part in zip((self._cross, self._left, self._right), (cross, *own), strict=True):
+            if joined:
+                sums[-1] = sums[-1] + part
+            else:
+                sums.append(part)
 
     def value(self) -> Floats:
         """CKA (A, B); NaN for layers whose features are the same for all examples.
@@ -110,12 +110,37 @@ class MinibatchCka:
         Raises:
             ValueError: no batch has been added.
         """
-        if self._cross is None or self._own is None:
+        if not self._cross:
             raise ValueError("CKA needs at least one batch, got none")
-        scale = np.outer(*(np.sqrt(np.where(own > 0, own, np.nan)) for own in self._own))
         # A mean is a sum over the number of batches, which cancels.
-        result: Floats = self._cross / scale
-        return result
+        return _ratio(sum(self._cross), sum(self._left), sum(self._right))
+
+    def error(self) -> Floats:
+        """Standard error (A, B) of `value`, by leaving out one batch at a time (jackknife); NaN for one batch."""
+        count = len(self._cross)
+        if count < 2:
+            return np.full_like(self.value(), np.nan)
+        sums = [sum(part) for part in (self._cross, self._left, self._right)]
+        without = np.stack(
+            [
+                _ratio(*(whole - one for whole, one in zip(sums, batch, strict=True)))
+                for batch in zip(self._cross, self._left, self._right, strict=True)
+            ]
+        )
+        return jackknife_error(without)
+
+
+def jackknife_error(without: Floats) -> Floats:
+    """Standard error of a statistic from its values (B, ...) without each of B batches."""
+    count = len(without)
+    error: Floats = np.sqrt((count - 1) * np.mean(np.square(without - without.mean(0)), axis=0))
+    return error
+
+
+def _ratio(cross: Any, left: Any, right: Any) -> Floats:
+    scales = (np.sqrt(np.where(own > 0, own, np.nan)) for own in (left, right))
+    result: Floats = cross / np.outer(*scales)
+    return result
 
 
 def minibatch_cka(left: Iterable[Sequence[Features]], right: Iterable[Sequence[Features]]) -> Floats:

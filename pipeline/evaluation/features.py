@@ -1,4 +1,4 @@
-"""What the layers of a network compute, seen by forward hooks while it runs, so that nothing is computed differently."""
+"""What the layers of a network compute, seen by hooks while it runs, so that nothing is computed differently."""
 
 from __future__ import annotations
 

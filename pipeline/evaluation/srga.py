@@ -81,6 +81,14 @@ def scores_of_gram(products: Floats, components: int) -> Floats:
     return scores
 
 
+def without(products: Floats, left_out: slice) -> Floats:
+    """Products of centred features without some of the examples, centred again."""
+    kept = np.delete(np.delete(products, left_out, 0), left_out, 1)
+    kept -= kept.mean(0)
+    centred: Floats = kept - kept.mean(1, keepdims=True)
+    return centred
+
+
 def fit_scores(scores: Floats) -> GeneralisedGaussian:
     """Fit all scores, of any shape, without outliers.
 
