@@ -38,6 +38,9 @@ PATCHES, SIDE = 300, 128
 PLACES = 8
 """Places in a patch of which CKA takes each for an example."""
 
+NOISES = ("speckle:0.03", "spatial:55", "poisson:3", "mixture:3")
+"""Of figures 14 and 15, at levels of the paper's tests."""
+
 AGAIN = ", drawn again"
 
 # Patches that a network sees at once.
@@ -188,6 +191,6 @@ def _protocol(patches: int, side: int, batches: int) -> dict[str, Any]:
         "masks": "attention masks, where there are any, are the same for every patch and noise",
         "histograms": "evenly spaced columns of the deepest features; bins span the reference's mean +- 4 sd",
         "psnr_rgb_u8": "mean of the denoised patches, no border, whatever offset of brightness they have",
-        "error": "standard errors by leaving out one batch at a time",
+        "error": "standard errors by leaving out one batch at a time (jackknife)",
         "notes": notes,
     }

@@ -105,7 +105,9 @@ def between_noises(subjects: Sequence[Subject], sets: Sequence[TestSet], measure
                 "layers": subject.layers,
                 "matrix": _numbers(cka.value()),
                 "same_layer": _numbers(np.diag(cka.value())),
-                "same_layer_error": _numbers(np.diag(cka.error())),
+                "same_layer_error": _numbers(np.diag(jackknife_error(cka.without()))),
+                # For errors of differences between models, whose examples are the same.
+                "deepest_without": _numbers(cka.without()[:, -1, -1]),
             }
 
 
@@ -137,7 +139,8 @@ def srga_rows(subjects: Sequence[Subject], sets: Sequence[TestSet], measured: Me
             "model": subject.label,
             "noise": one.name,
             "srga": float(values[0]),
-            "error": float(jackknife_error(values[1:])) if len(values) > 1 else None,
+            "error": _numbers(jackknife_error(values[1:])[None])[0],
+            "without": values[1:].tolist(),
             "kl": divergences[0],
             "sigma_reference": firsts[0].sigma,
             "shape_reference": firsts[0].shape,

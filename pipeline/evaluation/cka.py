@@ -115,24 +115,23 @@ class MinibatchCka:
         # A mean is a sum over the number of batches, which cancels.
         return _ratio(sum(self._cross), sum(self._left), sum(self._right))
 
-    def error(self) -> Floats:
-        """Standard error (A, B) of `value`, by leaving out one batch at a time (jackknife); NaN for one batch."""
-        count = len(self._cross)
-        if count < 2:
-            return np.full_like(self.value(), np.nan)
+    def without(self) -> Floats:
+        """The value (batches, A, B) without each of at least two batches, for `jackknife_error`; none of one batch."""
+        if len(self._cross) < 2:
+            return np.empty((0, *self.value().shape))
         sums = [sum(part) for part in (self._cross, self._left, self._right)]
-        without = np.stack(
-            [
-                _ratio(*(whole - one for whole, one in zip(sums, batch, strict=True)))
-                for batch in zip(self._cross, self._left, self._right, strict=True)
-            ]
-        )
-        return jackknife_error(without)
+        batches = zip(self._cross, self._left, self._right, strict=True)
+        return np.stack([_ratio(*(whole - one for whole, one in zip(sums, part, strict=True))) for part in batches])
 
 
 def jackknife_error(without: Floats) -> Floats:
-    """Standard error of a statistic from its values (B, ...) without each of B batches."""
+    """Standard error of a statistic from its values (B, ...) without each of B batches; NaN for fewer than two.
+
+    For a difference take the difference of two such arrays over the same batches: what they have in common cancels.
+    """
     count = len(without)
+    if count < 2:
+        return np.full(without.shape[1:], np.nan)
     error: Floats = np.sqrt((count - 1) * np.mean(np.square(without - without.mean(0)), axis=0))
     return error
 
