@@ -189,7 +189,7 @@ def _protocol(patches: int, side: int, batches: int) -> dict[str, Any]:
         "srga": f"{min(patches, COMPONENTS)} components of an exact PCA of the deepest features of {patches} patches",
         "patches": f"{side}x{side} at random places, the same for every noise and model, 8-bit noisy pictures",
         "masks": "attention masks, where there are any, are the same for every patch and noise",
-        "histograms": "evenly spaced columns of the deepest features; bins span the reference's mean +- 4 sd",
+        "histograms": "a sample of the deepest features; bins from the 1 % to the 99 % quantile of the reference",
         "psnr_rgb_u8": "mean of the denoised patches, no border, whatever offset of brightness they have",
         "error": "standard errors by leaving out one batch at a time (jackknife)",
         "notes": notes,

@@ -23,7 +23,7 @@ Result = dict[str, Any]
 _EXAMPLES = {"places": "places as examples", "patches": "whole patches as examples"}
 _HOW_TO_READ = "CKA of places; 1: the same features up to rotation and scale. Depth grows to the right and upwards."
 # On a logarithmic axis; below it a difference is rounding.
-_LEAST_CHANGE = 1e-5
+_LEAST_CHANGE = 1e-6
 # Layers up to which each cell of a heat map tells its number.
 _TOLD = 10
 
@@ -80,8 +80,7 @@ def draw_model_maps(result: Result) -> bytes | None:
     return _draw_maps(
         [[(row["matrix"], row["layers_a"], row["layers_b"]) for row in line] for line in lines],
         heads=[row["noise"] for row in lines[0]],
-        sides=[f"{a}" for a, _ in pairs],
-        bottoms=[b for _, b in pairs],
+        sides=[f"up: {a}\nright: {b}" for a, b in pairs],
         title="Layers of two models under the same noise",
         explanation=_HOW_TO_READ,
     )
@@ -92,11 +91,11 @@ def draw_srga(result: Result) -> bytes | None:
     names = [*_others(result), _again(result)]
     labels = [model["label"] for model in result["models"]]
     rows = {(row["model"], row["noise"]): row for row in result["srga"]}
-    figure = new_figure(7.5, 1.7 + 0.32 * len(names) * max(1.5, 0.8 * len(labels)))
+    figure = new_figure(7.5, 1.6 + 0.26 * len(names) * max(2, len(labels)))
     panel = figure.subplots()
     for number, label in enumerate(labels):
         found = [rows[label, noise] for noise in names]
-        height = np.arange(len(names)) + 0.22 * (number - (len(labels) - 1) / 2)
+        height = np.arange(len(names)) + min(0.26, 0.8 / len(labels)) * (number - (len(labels) - 1) / 2)
         errors = [row["error"] or 0.0 for row in found]
         panel.errorbar(
             [row["srga"] for row in found], height, xerr=errors, fmt=marker_of(number), color=color_of(number),
@@ -124,6 +123,7 @@ def draw_histograms(result: Result) -> bytes | None:
     names = _others(result)
     rows = {(row["model"], row["noise"]): row for row in result["histograms"]}
     figure = new_figure(1.0 + 4.6 * len(labels), 4.4)
+    figure.get_layout_engine().set(wspace=0.06, w_pad=0.1)
     panels = figure.subplots(1, len(labels), squeeze=False)[0]
     for panel, label in zip(panels, labels, strict=True):
         first = rows[label, result["reference"]]
@@ -140,11 +140,20 @@ def draw_histograms(result: Result) -> bytes | None:
         panel.spines["left"].set_visible(False)
         panel.set_xlabel("value of a deepest feature", fontsize=9, color=INK)
         panel.set_title(label, fontsize=10, color=INK, loc="left")
-        shared = "\n".join(f"{rows[label, noise]['overlap']:.0%}  {noise}" for noise in names)
         panel.text(
-            0.98, 0.97, f"shared with {result['reference']}\n{shared}", transform=panel.transAxes, ha="right", va="top",
-            fontsize=8, color=INK, linespacing=1.5,
-        )  # fmt: skip
+            0.99,
+            0.97,
+            f"shared with {result['reference']}",
+            transform=panel.transAxes,
+            ha="right",
+            fontsize=8,
+            color=INK,
+        )
+        for number, noise in enumerate(names):
+            panel.text(
+                0.99, 0.91 - 0.06 * number, f"{noise}  {rows[label, noise]['overlap']:.0%}", transform=panel.transAxes,
+                ha="right", fontsize=9, fontweight="bold", color=color_of(number),
+            )  # fmt: skip
     handles, texts = panels[0].get_legend_handles_labels()
     figure.legend(handles, texts, loc="outside upper right", ncols=len(texts), frameon=False, fontsize=9)
     set_title(figure, "Deepest features under each noise", "Curves on top of the grey area: the noise changes nothing.")
@@ -197,22 +206,22 @@ def _draw_maps(
     sides: Sequence[str],
     title: str,
     explanation: str,
-    bottoms: Sequence[str] | None = None,
 ) -> bytes:
     """Heat maps in a grid, all with one scale of colours."""
     values = [np.array(matrix, dtype=float) for line in maps for matrix, _, _ in line]
     lowest = min((float(np.nanmin(value)) for value in values if np.isfinite(value).any()), default=0.0)
     low = max(0.0, np.floor(10 * lowest) / 10)
-    figure = new_figure(1.8 + 2.7 * len(heads), 1.6 + 2.9 * len(maps))
+    figure = new_figure(1.9 + 2.75 * len(heads), 1.5 + 2.75 * len(maps))
     panels = figure.subplots(len(maps), len(heads), squeeze=False)
+    # Told once, below, where all rows have the same layers.
+    shared = all(cell[2] == maps[0][0][2] for line in maps for cell in line)
     drawn = None
     for number, (line, cells) in enumerate(zip(panels, maps, strict=True)):
         for column, (panel, (matrix, rows, columns)) in enumerate(zip(line, cells, strict=True)):
-            drawn = _draw_map(panel, np.array(matrix, dtype=float), rows if column == 0 else None, columns, low)
+            below = columns if number == len(maps) - 1 or not shared else None
+            drawn = _draw_map(panel, np.array(matrix, dtype=float), rows if column == 0 else None, below, low)
             if number == 0:
                 panel.set_title(heads[column], fontsize=10, color=INK)
-            if bottoms is not None:
-                panel.set_xlabel(bottoms[number], fontsize=9, color=INK)
         line[0].set_ylabel(sides[number], fontsize=9, color=INK)
     bar = figure.colorbar(drawn, ax=panels, shrink=0.6, aspect=25, pad=0.01)
     bar.outline.set_visible(False)
@@ -223,11 +232,12 @@ def _draw_maps(
 
 
 def _draw_map(
-    panel: Any, matrix: NDArray[np.float64], rows: Sequence[str] | None, columns: Sequence[str], low: float
+    panel: Any, matrix: NDArray[np.float64], rows: Sequence[str] | None, columns: Sequence[str] | None, low: float
 ) -> Any:
     image = panel.imshow(matrix, origin="lower", cmap="cividis", vmin=low, vmax=1, aspect="equal")
-    panel.set_xticks(range(len(columns)), columns, rotation=60, ha="right", rotation_mode="anchor")
-    panel.set_yticks(range(len(matrix)), rows or [""] * len(matrix))
+    high, wide = matrix.shape
+    panel.set_xticks(range(wide), columns or [""] * wide, rotation=60, ha="right", rotation_mode="anchor")
+    panel.set_yticks(range(high), rows or [""] * high)
     panel.tick_params(labelsize=7, length=0, colors=INK)
     for spine in panel.spines.values():
         spine.set_visible(False)

@@ -26,7 +26,8 @@ Examples = Literal["patches", "places"]
 
 EXAMPLES: tuple[Examples, ...] = ("patches", "places")
 
-_BINS, _REACH = 80, 4.0
+# Bins of a histogram between two quantiles of the reference: deep features have long tails.
+_BINS, _QUANTILES = 80, (0.01, 0.99)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +154,8 @@ def histograms(subjects: Sequence[Subject], sets: Sequence[TestSet], measured: M
     """Densities of the deepest features (figure 15), in the same bins for all noises of a model."""
     for subject in subjects:
         first = measured[subject.label, sets[0].name].sample
-        middle, reach = first.mean(), _REACH * first.std()
-        edges = np.linspace(middle - reach, middle + reach, _BINS + 1)
+        low, high = np.quantile(first, _QUANTILES)
+        edges = np.linspace(low, high, _BINS + 1)
         bounds = np.concatenate([[-np.inf], edges, [np.inf]])
         expected: Floats | None = None
         for one in sets:

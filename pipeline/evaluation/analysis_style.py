@@ -32,9 +32,7 @@ def to_png(figure: Any) -> bytes:
 
 def set_title(figure: Any, title: str, explanation: str) -> None:
     """Head a figure with what it shows and how to read it."""
-    figure.suptitle(f"{title}\n", x=0.01, ha="left", fontsize=13, fontweight="bold", color=INK)
-    figure.text(0.01, 0.0, "", fontsize=1)
-    figure.get_layout_engine().set(rect=(0, 0, 1, 1))
+    figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold", color=INK)
     figure.supxlabel(explanation, x=0.01, ha="left", fontsize=9, color="#555555")
 
 
