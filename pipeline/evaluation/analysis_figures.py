@@ -26,6 +26,8 @@ _HOW_TO_READ = "CKA of places; 1: the same features up to rotation and scale. De
 _LEAST_CHANGE = 1e-6
 # Layers up to which each cell of a heat map tells its number.
 _TOLD = 10
+# Layers up to which all are named.
+_NAMED = 16
 
 
 def draw_depth(result: Result) -> bytes | None:
@@ -45,12 +47,11 @@ def draw_depth(result: Result) -> bytes | None:
             set_plain(panel)
             panel.set_title(noise if examples == "places" else "", fontsize=10, color=INK)
         line[0].set_ylabel(f"1 − CKA\n{words}", fontsize=9, color=INK)
-    handles, texts = panels[0][0].get_legend_handles_labels()
-    figure.legend(handles, texts, loc="outside upper right", ncols=len(texts), frameon=False, fontsize=9)
     set_title(
         figure,
         f"How much the noise changes each layer, against {result['reference']}",
         f"Lower is steadier. Dotted: {result['reference']} with another seed, which is chance alone.",
+        panels[0][0].get_legend_handles_labels(),
     )
     return to_png(figure)
 
@@ -108,11 +109,11 @@ def draw_srga(result: Result) -> bytes | None:
     set_plain(panel, grid="x")
     panel.tick_params(axis="y", length=0, labelsize=9)
     panel.set_xlabel("SRGA of the deepest features, ± standard error", fontsize=9, color=INK)
-    figure.legend(loc="outside upper right", ncols=len(labels), frameon=False, fontsize=9)
     set_title(
         figure,
         f"How far deep features move from {result['reference']}",
-        "0: the same distribution; each unit is a factor of ten in its divergence.",
+        "0: the same distribution; far from 0, each unit is a factor of ten in the divergence.",
+        panel.get_legend_handles_labels(),
     )
     return to_png(figure)
 
@@ -154,9 +155,12 @@ def draw_histograms(result: Result) -> bytes | None:
                 0.99, 0.91 - 0.06 * number, f"{noise}  {rows[label, noise]['overlap']:.0%}", transform=panel.transAxes,
                 ha="right", fontsize=9, fontweight="bold", color=color_of(number),
             )  # fmt: skip
-    handles, texts = panels[0].get_legend_handles_labels()
-    figure.legend(handles, texts, loc="outside upper right", ncols=len(texts), frameon=False, fontsize=9)
-    set_title(figure, "Deepest features under each noise", "Curves on top of the grey area: the noise changes nothing.")
+    set_title(
+        figure,
+        "Deepest features under each noise",
+        "A curve on the edge of the grey area: the noise does not change how often a value occurs.",
+        panels[0].get_legend_handles_labels(),
+    )
     return to_png(figure)
 
 
@@ -196,7 +200,17 @@ def _name_layers(panel: Any, layers: Sequence[Sequence[str]]) -> None:
     if any(names != layers[0] for names in layers):
         panel.set_xticks([0, 1], ["first layer", "deepest"])
     else:
-        panel.set_xticks(np.linspace(0, 1, len(layers[0])), layers[0], rotation=60, ha="right", rotation_mode="anchor")
+        places, names = _told_layers(layers[0])
+        across = np.array(places) / max(1, len(layers[0]) - 1)
+        panel.set_xticks(across, names, rotation=60, ha="right", rotation_mode="anchor")
+
+
+def _told_layers(names: Sequence[str]) -> tuple[list[int], list[str]]:
+    """Numbers and names of the layers that there is room to name: groups where blocks are many, else all."""
+    chosen = list(range(len(names)))
+    if len(names) > _NAMED:
+        chosen = [number for number in chosen if "block" not in names[number]]
+    return chosen, [names[number] for number in chosen]
 
 
 def _draw_maps(
@@ -211,7 +225,7 @@ def _draw_maps(
     values = [np.array(matrix, dtype=float) for line in maps for matrix, _, _ in line]
     lowest = min((float(np.nanmin(value)) for value in values if np.isfinite(value).any()), default=0.0)
     low = max(0.0, np.floor(10 * lowest) / 10)
-    figure = new_figure(1.9 + 2.75 * len(heads), 1.5 + 2.75 * len(maps))
+    figure = new_figure(1.9 + 2.75 * len(heads), 1.35 + 2.75 * len(maps))
     panels = figure.subplots(len(maps), len(heads), squeeze=False)
     # Told once, below, where all rows have the same layers.
     shared = all(cell[2] == maps[0][0][2] for line in maps for cell in line)
@@ -234,10 +248,10 @@ def _draw_maps(
 def _draw_map(
     panel: Any, matrix: NDArray[np.float64], rows: Sequence[str] | None, columns: Sequence[str] | None, low: float
 ) -> Any:
-    image = panel.imshow(matrix, origin="lower", cmap="cividis", vmin=low, vmax=1, aspect="equal")
-    high, wide = matrix.shape
-    panel.set_xticks(range(wide), columns or [""] * wide, rotation=60, ha="right", rotation_mode="anchor")
-    panel.set_yticks(range(high), rows or [""] * high)
+    image = panel.imshow(matrix, origin="lower", cmap="cividis", vmin=low, vmax=1, aspect="auto")
+    panel.set_box_aspect(1)
+    panel.set_xticks(*(_told_layers(columns) if columns else ([], [])), rotation=60, ha="right", rotation_mode="anchor")
+    panel.set_yticks(*(_told_layers(rows) if rows else ([], [])))
     panel.tick_params(labelsize=7, length=0, colors=INK)
     for spine in panel.spines.values():
         spine.set_visible(False)

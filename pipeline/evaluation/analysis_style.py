@@ -11,6 +11,7 @@ PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 GREY, INK = "#8a8a8a", "#222222"
 _GRID = "#e4e4e4"
+_TITLE_INCHES = 0.24
 
 
 def new_figure(width: float, height: float) -> Any:
@@ -30,10 +31,19 @@ def to_png(figure: Any) -> bytes:
     return buffer.getvalue()
 
 
-def set_title(figure: Any, title: str, explanation: str) -> None:
-    """Head a figure with what it shows and how to read it."""
-    figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold", color=INK)
+def set_title(figure: Any, title: str, explanation: str, keys: tuple[list[Any], list[str]] | None = None) -> None:
+    """Head a figure with what it shows, and below it ``keys``, a legend; say at the bottom how to read it."""
+    # The legend stands in a second line of the title, for which the layout then keeps room.
+    figure.suptitle(
+        title if keys is None else f"{title}\n", x=0.01, ha="left", fontsize=13, fontweight="bold", color=INK
+    )
     figure.supxlabel(explanation, x=0.01, ha="left", fontsize=9, color="#555555")
+    if keys is not None:
+        below = 1 - _TITLE_INCHES / figure.get_figheight()
+        figure.legend(
+            *keys, loc="upper left", bbox_to_anchor=(0.004, below), ncols=len(keys[1]), frameon=False, fontsize=9,
+            borderaxespad=0.2, columnspacing=1.6, handletextpad=0.6,
+        )  # fmt: skip
 
 
 def set_plain(panel: Any, *, grid: str | None = "y") -> None:
