@@ -204,9 +204,12 @@ def test_a_run_folder_leads_to_its_run_model_and_version(tmp_path: Path) -> None
     folder = tmp_path / "run"
     weights(folder / "weights")
     tracker = Tracker("trained", run_name="run")
-    register(folder / "weights", run_id=tracker.run_id, model="grown", alias="champion")
+    for model in ("a-sibling", "grown"):
+        register(folder / "weights", run_id=tracker.run_id, model=model, alias="champion")
     register(folder / "weights", run_id=tracker.run_id, model="grown", alias="champion")
     tracker.finish("FINISHED")
+    # MLflow lists what was changed last first.
+    client().set_model_version_tag("a-sibling", "1", "seen", "yes")
     (folder / "mlflow.json").write_text(json.dumps({"run_id": tracker.run_id}))
     for ref in (str(folder), str(folder / "weights"), f"runs:/{tracker.run_id}"):
         link = find_link("ours", ref)
