@@ -14,7 +14,6 @@ from pipeline.data import blocks as blocks_module
 from pipeline.data import mat
 from pipeline.data.blocks import Blocks
 from pipeline.errors import UserError
-from pipeline.evaluation import block_pairs
 from pipeline.evaluation.datasets import data_files, find_pairs, holds_pairs
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.metrics import psnr_rgb_u8, ssim_gauss11_rgb
@@ -154,4 +153,4 @@ def test_a_damaged_hdf5_file_is_one_clear_line(tmp_path: Path) -> None:
 
 @pytest.fixture(autouse=True)
 def _nothing_kept() -> None:
-    block_pairs._opened.cache_clear()
+    blocks_module._opened.cache_clear()
