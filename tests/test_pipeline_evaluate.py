@@ -84,6 +84,19 @@ def test_models_and_sets_side_by_side_are_what_each_alone_is(clean: Path, pairs:
     json.dumps(found, allow_nan=False)
 
 
+def test_classical_denoisers_share_one_noise_estimate_and_get_what_each_would_find(pairs: Path) -> None:
+    from pipeline.evaluation.baselines import BASELINES
+    from pipeline.evaluation.metrics import measure
+
+    one = data_set(pairs)
+    found = measure_sets([], [one], baselines=("nlm", "tv", "wavelet")).result
+    for case, image in zip(one.cases, found["sets"][0]["images"], strict=True):
+        noisy, truth = case.read()
+        assert truth is not None
+        for name in ("nlm", "tv", "wavelet"):
+            assert image["methods"][name]["metrics"] == measure(BASELINES[name](noisy), truth)
+
+
 def test_models_are_described_and_compared(pairs: Path, weights: list[Path]) -> None:
     found = measure_sets(
         read_models([f"a={weights[0]}", f"b={weights[1]}"]), [data_set(pairs)], baselines=("tv",)

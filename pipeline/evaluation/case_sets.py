@@ -16,6 +16,7 @@ from pipeline.evaluation.datasets import find_pairs, holds_pairs, spread
 if TYPE_CHECKING:
     from noise.tone_mapping import ToneMapping
 
+
 class Noise(NamedTuple):
     """One noise of a suite, as typed."""
 
