@@ -168,6 +168,7 @@ def test_an_evaluation_is_found_from_the_registered_version(tmp_path: Path, unve
     assert json.loads(version.tags[EVALUATION_TAG + "my_photos_ best_"])["value"] is None
     # The page of the logged model, which that of the version leads to, holds the metrics with their data set.
     logged = client().get_logged_model(link["model_id"])
+    assert json.loads(logged.tags["mlflow.modelVersions"]) == [{"name": "judged", "version": 1}]
     kept = {metric.key: metric for metric in logged.metrics}
     metric = kept[f"kodak24 poisson 3.5/ours/{PSNR}"]
     assert (metric.value, metric.dataset_name, metric.run_id) == (31.25, "kodak24 poisson 3.5", made["run_id"])
