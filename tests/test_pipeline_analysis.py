@@ -18,6 +18,7 @@ from models.swin import SwinBlock
 from pipeline.data.folders import scan
 from pipeline.data.images import to_float
 from pipeline.data.synth_files import synthesise
+from pipeline.errors import RunError
 from pipeline.evaluation.analysis import analyze
 from pipeline.evaluation.analysis_figures import FIGURES
 from pipeline.evaluation.analysis_patches import Patch, choose_patches, noisy_patches, parse_noise
@@ -188,6 +189,14 @@ def test_rows_on_disk_give_the_products_of_rows_in_memory() -> None:
             rows.add(np.zeros((2, 5)))
 
 
+def test_a_full_disk_is_one_line() -> None:
+    match = r"No space left on device; set TMPDIR .* fewer --patches"
+    with pytest.raises(RunError, match=match), FeatureRows() as rows:
+        rows._file.close()
+        rows._file = Path("/dev/full").open("wb")  # noqa: SIM115  closed by rows
+        rows.add(np.zeros((2, 5)))
+
+
 def test_command_writes_numbers_and_figures(unveil: Run, masked: Path, unet: Path, photo_folder: Path) -> None:
     out = photo_folder.parent / "analysis"
     models = ("--model", masked, "--model", unet)
@@ -268,6 +277,7 @@ def test_models_that_cannot_be_compared_are_refused(
     assert "found one without" in error("--model", unet, "--attention", "off")
     blind = saved(tmp_path / "blind", UNET, mode="multi_mask")
     assert "found mode 'multi_mask'" in error("--model", blind)
+    assert "apart from the clean pictures" in error("--model", unet, "--out", photo_folder / "analysis")
     raw = saved(tmp_path / "raw", UNET, {"domain": "raw"})
     assert "found one for raw files" in error("--model", raw)
 

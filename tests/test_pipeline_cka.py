@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.evaluation.cka import MinibatchCka, gram, hsic, minibatch_cka
+from pipeline.evaluation.cka import MinibatchCka, gram, hsic, jackknife_error, minibatch_cka
 
 Floats = NDArray[np.float64]
 
@@ -106,3 +106,37 @@ def test_what_cannot_be_compared_is_refused() -> None:
     total.add(gram(random(0, 5, 2))[None], gram(random(0, 5, 2))[None])
     with pytest.raises(ValueError, match="same layers"):
         total.add(np.stack([gram(random(0, 5, 2))] * 2), gram(random(0, 5, 2))[None])
+
+
+def test_the_error_is_the_jackknife_over_batches() -> None:
+    x, y = random(0, 5, 8, 3), random(1, 5, 8, 3)
+    y += x
+    total = MinibatchCka()
+    for a, b in zip(x, y, strict=True):
+        total.add(gram(a)[None], gram(b)[None])
+    left_out = [minibatch_cka(*([[part] for part in np.delete(side, i, 0)] for side in (x, y))) for i in range(5)]
+    np.testing.assert_allclose(total.without(), left_out, atol=1e-12)
+    values = [float(value[0, 0]) for value in left_out]
+    mean = sum(values) / 5
+    expected = math.sqrt(4 / 5 * sum((value - mean) ** 2 for value in values))
+    assert jackknife_error(total.without())[0, 0] == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_error_of_a_mean_is_the_usual_one() -> None:
+    values = random(0, 50)
+    without = np.array([np.delete(values, index).mean() for index in range(50)])
+    assert jackknife_error(without) == pytest.approx(values.std(ddof=1) / math.sqrt(50), rel=1e-9)
+    assert np.isnan(jackknife_error(without[:1]))
+
+
+def test_draws_of_the_same_examples_are_left_out_together() -> None:
+    x, y = random(0, 4, 8, 3), random(1, 4, 8, 3)
+    y += x
+    apart, joined = MinibatchCka(), MinibatchCka()
+    for index, (a, b) in enumerate(zip(x, y, strict=True)):
+        apart.add(gram(a)[None], gram(b)[None])
+        joined.add(gram(a)[None], gram(b)[None], joined=index % 2 == 1)
+    np.testing.assert_allclose(apart.value(), joined.value(), atol=1e-12)
+    assert [len(total.without()) for total in (apart, joined)] == [4, 2]
+    second_half = minibatch_cka([[part] for part in x[2:]], [[part] for part in y[2:]])
+    np.testing.assert_allclose(joined.without()[0], second_half, atol=1e-12)

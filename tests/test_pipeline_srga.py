@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pipeline.evaluation.cka import gram
 from pipeline.evaluation.srga import (
     GeneralisedGaussian,
     divergence,
@@ -17,6 +18,7 @@ from pipeline.evaluation.srga import (
     pca_scores,
     srga,
     srga_of,
+    without,
 )
 
 Floats = NDArray[np.float64]
@@ -129,3 +131,20 @@ def test_what_has_no_answer_is_refused() -> None:
         srga(features(0, 20), features(1, 20), 21)
     with pytest.raises(ValueError, match="must differ"):
         srga(np.ones((5, 3)), features(1, 5), 5)
+
+
+def test_moments_are_around_zero_and_deviations_around_the_mean() -> None:
+    """As the definition has it: sigma^2 = E x^2, and E |x - E x| below it."""
+    values = np.array([0.0, 1.0, 1.0, 2.0, 6.0])
+    found = fit_moments(values)
+    assert found.sigma == pytest.approx(math.sqrt(42 / 5))
+    ratio = (42 / 5) / (8 / 5) ** 2  # the mean is 2
+    shapes = np.arange(0.2, 10, 0.001)
+    expected = [math.gamma(1 / b) * math.gamma(3 / b) / math.gamma(2 / b) ** 2 for b in shapes]
+    assert found.shape == pytest.approx(shapes[int(np.argmin(np.abs(np.array(expected) - ratio)))])
+
+
+def test_what_is_left_out_of_the_products_is_left_out_of_the_features() -> None:
+    one = features(0, 20)
+    products = without(gram(one), slice(5, 9))
+    np.testing.assert_allclose(products, gram(np.delete(one, slice(5, 9), 0)), atol=1e-9)

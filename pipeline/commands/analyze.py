@@ -48,7 +48,7 @@ def analyze(
     from pipeline.evaluation.analysis_patches import parse_noise
     from pipeline.evaluation.analysis_subject import load_subjects
 
-    check_out(out, overwrite=overwrite)
+    check_out(out, clean, overwrite=overwrite)
     noises = [parse_noise(text) for text in noise or NOISES]
     expected = parse_noise(reference, "--reference")
     subjects = load_subjects(model, device=device, attention=attention, draws=draws)

@@ -14,14 +14,17 @@ from pipeline.evaluation.analysis_figures import FIGURES
 NAME = "analysis.json"
 
 
-def check_out(out: Path, *, overwrite: bool) -> None:
-    """Check that ``out`` is a place to write an analysis to.
+def check_out(out: Path, clean: Path, *, overwrite: bool) -> None:
+    """Check that ``out`` is a place to write an analysis of pictures in ``clean`` to.
 
     Raises:
-        UserError: it is a file, or holds an analysis already.
+        UserError: it is a file, holds an analysis already, or lies among the pictures, where the next analysis would
+            take its figures for some.
     """
     if out.exists() and not out.is_dir():
         raise UserError(f"{shown(out)}: expected a folder, found a file")
+    if out.resolve().is_relative_to(clean.resolve()):
+        raise UserError(f"{shown(out)}: expected a folder apart from the clean pictures, found one among them")
     there = [name for name in (NAME, *FIGURES) if (out / name).exists()]
     if there and not overwrite:
         raise UserError(f"{shown(out / there[0])}: expected no analysis in --out, found one; use --overwrite")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from types import TracebackType
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.errors import RunError
 from pipeline.evaluation.cka import gram
 
 Floats = NDArray[np.float64]
@@ -33,18 +35,28 @@ class FeatureRows:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Give the disk space back."""
-        self._file.close()
+        # On a full disk closing tries to write what is left once more, and fails once more.
+        with contextlib.suppress(OSError):
+            self._file.close()
 
     def add(self, features: NDArray[np.floating[Any]]) -> None:
         """Append (n, ...) rows, all of one width.
 
         Raises:
             ValueError: another width than before.
+            RunError: the disk of temporary files is full.
         """
         rows = np.ascontiguousarray(features.reshape(len(features), -1), np.float32)
         if self._count and rows.shape[1] != self._width:
             raise ValueError(f"rows must have {self._width} values, got {rows.shape[1]}")
-        self._file.write(rows.tobytes())
+        try:
+            self._file.write(rows.tobytes())
+            self._file.flush()
+        except OSError as error:
+            raise RunError(
+                f"{tempfile.gettempdir()}: expected room for features, found: {error.strerror}; set TMPDIR to another "
+                "folder, or use fewer --patches"
+            ) from error
         self._count, self._width = self._count + len(rows), rows.shape[1]
 
     @property
@@ -63,5 +75,4 @@ class FeatureRows:
         return self._mapped()[:, :: step | 1].astype(np.float64).ravel()
 
     def _mapped(self) -> NDArray[np.float32]:
-        self._file.flush()
         return np.memmap(self._file, np.float32, "r", shape=(self._count, self._width))
