@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests import registered
 
 from pipeline.data.images import Image, write_image
 from pipeline.errors import UserError
@@ -23,6 +22,7 @@ from pipeline.evaluation.contenders import Model, contenders_of, read_models
 from pipeline.evaluation.evaluate import measure_sets
 from pipeline.evaluation.score_cache import ScoreCache
 from pipeline.evaluation.summary import mean_of
+from tests import registered
 
 Run = Callable[..., tuple[int, dict[str, Any] | None, str]]
 HEADLINE = "psnr_rgb_u8"
@@ -312,6 +312,27 @@ def test_photos_without_truth_get_measures_without_one(unveil: Run, pairs: Path,
     code, _, told = unveil("evaluate", "--model", f"a={weights[0]}", "--data", pairs / "noisy", "--baselines", "tv")
     assert code == 0
     assert "3 photos without clean partners" in told
+
+
+def test_a_tracked_evaluation_is_found_in_mlflow_and_a_store_that_is_away_is_told_first(
+    unveil: Run, pairs: Path, weights: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    arguments = ("evaluate", "--model", f"a={weights[0]}", "--data", pairs, "--baselines", "", "--json")
+    monkeypatch.setenv("UNVEIL_HOME", str(tmp_path / "own"))
+    code, found, told = unveil(*arguments, "--track", "--report", tmp_path / "r.html")
+    assert code == 0, told
+    assert found is not None
+    from pipeline.tracking import connect
+
+    run = connect().MlflowClient().get_run(found["tracked"]["run_id"])
+    mean = found["sets"][0]["methods"]["a"]["metrics"][HEADLINE]["mean"]
+    assert run.data.metrics[f"pairs/a/{HEADLINE}"] == pytest.approx(mean)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    code, answer, told = unveil(*arguments, "--track", "--fresh")
+    assert code == 1
+    assert answer is not None
+    assert "does not answer" in answer["error"]
 
 
 def test_many_sets_are_one_table_and_markup_in_names_is_text(

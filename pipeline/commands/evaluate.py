@@ -122,6 +122,10 @@ def evaluate(
         from pipeline.errors import UserError
 
         raise UserError("--model, --baselines: expected somebody to measure, found neither")
+    if track:
+        from pipeline.tracking import check_store
+
+        check_store()
     keep_freed_memory()
     cache = ScoreCache(read=not fresh)
     with progress() as bar:
@@ -170,7 +174,12 @@ def evaluate(
         report_evaluation(report, found, sets, models, commands=[again])
         console.print(f"report: {shown(report)}", markup=False, soft_wrap=True)
     if track:
-        result["tracked"] = _track(result, models, report)
+        from pipeline.evaluation.tracked import track_evaluation
+
+        named = [(one.label, one.ref) for one in models if one.ref is not None]
+        tracked = result["tracked"] = track_evaluation(result, report=report, models=named)
+        for line in (f"tracked: {tracked['url'] or tracked['run_id']}", *tracked["notes"]):
+            console.print(line, markup=False, soft_wrap=True)
     for one in result["sets"]:
         for path in one["unpaired"]:
             console.print(f"no partner, left out: {shown(path)}", markup=False, style="yellow", soft_wrap=True)
@@ -247,13 +256,6 @@ def _windows(sets: list[CaseSet]) -> Any:
     from pipeline.evaluation.pictures import sheet_numbers
 
     return lambda one: sheet_numbers(one, len(sets))
-
-
-def _track(result: dict[str, Any], models: list[Model], report: Path | None) -> dict[str, Any]:
-    from pipeline.evaluation.tracked import track_evaluation
-
-    named = [(model.label, model.ref) for model in models if model.ref is not None]
-    return track_evaluation(result, report=report, models=named)
 
 
 def _nobody(image: Any, /) -> Any:
