@@ -191,10 +191,11 @@ def test_rows_on_disk_give_the_products_of_rows_in_memory() -> None:
 
 def test_a_full_disk_is_one_line() -> None:
     match = r"No space left on device; set TMPDIR .* fewer --patches"
-    with pytest.raises(RunError, match=match), FeatureRows() as rows:
+    with FeatureRows() as rows:
         rows._file.close()
         rows._file = Path("/dev/full").open("wb")  # noqa: SIM115  closed by rows
-        rows.add(np.zeros((2, 5)))
+        with pytest.raises(RunError, match=match):
+            rows.add(np.zeros((2, 5)))
 
 
 def test_command_writes_numbers_and_figures(unveil: Run, masked: Path, unet: Path, photo_folder: Path) -> None:
