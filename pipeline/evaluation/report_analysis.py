@@ -55,9 +55,9 @@ def _heat(one: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _cell(value: float) -> dict[str, Any]:
     if not np.isfinite(value):
-        return {"text": "", "mix": 0, "dark": False}
+        return {"text": "", "mix": "0"}
     share = min(max(float(value), 0.0), 1.0)
-    return {"text": f"{value:.2f}".replace("-", "\N{MINUS SIGN}"), "mix": round(100 * share), "dark": share > 0.55}
+    return {"text": f"{value:.2f}".replace("-", "\N{MINUS SIGN}"), "mix": f"{share:.2f}"}
 
 
 def _srga(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:

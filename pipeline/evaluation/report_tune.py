@@ -38,7 +38,7 @@ def tune_board(tune: Mapping[str, Any] | None) -> dict[str, Any] | None:
         "columns": [shown(name) for name in columns],
         "rows": [_row(trial, columns, best) for trial in order],
         "best": [
-            (shown(str(name)), shown(str(value)))
+            (shown(str(name)), _value(value))
             for name, value in ((tune.get("best") or {}).get("overrides") or {}).items()
         ],
         "charts": [made for name in names[:_MOST_CHARTS] if (made := _chart(name, trials, best, tune)) is not None],
@@ -72,6 +72,8 @@ def _row(trial: Mapping[str, Any], columns: Sequence[str], best: Any) -> dict[st
 def _value(value: Any) -> str:
     if isinstance(value, float):
         return number(value, 4)
+    if isinstance(value, list | tuple):
+        return ", ".join(_value(item) for item in value)
     return "" if value is None else shown(str(value))
 
 

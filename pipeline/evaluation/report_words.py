@@ -47,12 +47,13 @@ def models(evaluation: Mapping[str, Any]) -> list[str]:
     return [str(model["label"]) for model in evaluation.get("models") or []]
 
 
-def kind_of(method: str, labels: list[str]) -> str:
-    """CSS class of a method: noisy, classical or ours (with a number from the second model on)."""
+def kind_of(method: str, labels: list[str], methods: list[str]) -> str:
+    """CSS class of a method: noisy, classical or ours, with a number from the second one on."""
     if method == "noisy":
         return "noisy"
     if method not in labels:
-        return "classical"
+        index = [name for name in methods if name not in {"noisy", *labels}].index(method)
+        return "classical" if index == 0 else f"k{1 + (index - 1) % 3}"
     index = labels.index(method)
     return "ours" if index == 0 else f"m{1 + (index - 1) % 5}"
 
@@ -202,7 +203,9 @@ def p_text(p: float | None) -> str:
 
 
 def _amount(metric: str, value: float) -> str:
-    return f"{metric_text(metric, value, sign=True)}{' dB' if metric.startswith('psnr') else ''}"
+    if metric.startswith("psnr"):
+        return f"{value:+.1f} dB".replace("-", "\N{MINUS SIGN}")
+    return metric_text(metric, value, sign=True)
 
 
 def _compared(metric: str, gain: float) -> str:

@@ -107,7 +107,7 @@
   const fit = () => {
     const [width, height] = state.size;
     const wanted = Math.min(stage.clientWidth / width, stage.clientHeight / height);
-    const pixel = window.devicePixelRatio || 1;
+    const pixel = Math.max(window.devicePixelRatio || 1, 2);
     return clamp(Math.floor(wanted * pixel) / pixel, 1, MOST);
   };
 
