@@ -15,6 +15,11 @@ help:
 	@echo "make test-all          the slow tests as well"
 	@echo "make lint              ruff and mypy"
 
+# Reports are tested in a real browser, which is Debian's where nobody has to be asked for it.
+CHROMIUM     := which chromium chromium-browser google-chrome 2>/dev/null | grep -q .
+GET_CHROMIUM := { [ "$$(id -u)" = 0 ] && which apt-get >/dev/null 2>&1 && echo "installing Chromium" \
+	&& apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
+
 # A stamp per set of dependencies: a second run starts at once, a changed pyproject.toml installs again.
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("unveil: $(PYTHON) is %d.%d, expected 3.11 to 3.13; set PYTHON=python3.12, say" % v)'
@@ -25,6 +30,7 @@ $(VENV)/.installed: pyproject.toml
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@$(CHROMIUM) || $(GET_CHROMIUM) || echo "no Chromium here: the tests of reports in a browser will be skipped"
 	touch $@
 
 install: $(VENV)/.installed

@@ -94,7 +94,7 @@ def measure_flat(image: Array, size: int, *, step: float) -> FlatNoise:
         bounded = _bounded(level, floor=channels * (ROUNDED * step) ** 2)
         plausible = bounded == level
         sample = residual[np.concatenate([chosen for chosen, use in zip(flat, plausible, strict=True) if use])]
-        autocorrelation = _autocorrelation(sample)
+        autocorrelation = autocorrelation_of(sample)
         channel_correlation = _channel_correlation(sample)
         share = means[plausible].mean(axis=0)
         share = share / max(float(share.sum()), 1e-12)
@@ -178,8 +178,11 @@ def _mean_below(width: float, spread: float) -> float:
     return 1 - spread * density / below
 
 
-def _autocorrelation(residual: Array) -> Array:
-    """(2P, 2P) mean over channels, in FFT order, unbiased by the shrinking overlap; 0 beyond half a patch."""
+def autocorrelation_of(residual: Array) -> Array:
+    """Autocorrelation of patches (N, C, P, P) less their planes: (2P, 2P), the mean over channels, in FFT order.
+
+    Unbiased by the shrinking overlap; 0 beyond half a patch.
+    """
     size = residual.shape[-1]
     residual = residual[:: 1 + len(residual) // AUTOCORRELATION_SAMPLE]
     spectrum = np.square(np.abs(np.fft.rfft2(residual, s=(2 * size, 2 * size)))).mean(axis=0)

@@ -182,14 +182,18 @@ def _some(sources: list[SourceFile]) -> list[SourceFile]:
 
 def _pairs_table(denoiser: Any, test: Path, run_dir: Path) -> list[dict[str, Any]]:
     """Measure on the test pairs; leaves evaluation.json for the report."""
+    from pipeline.evaluation.contenders import OURS
     from pipeline.evaluation.evaluate import evaluate
-    from pipeline.evaluation.metrics import DEFINITIONS
     from pipeline.training.rundir import write_json
 
     found = evaluate(denoiser, test, baselines=(BASELINE,))
-    write_json(run_dir / "evaluation.json", {**found, "model": str(run_dir)})
-    rows = {"noisy": found["noisy"], BASELINE: found["baselines"][BASELINE], "unveil": found}
-    return [{"name": name, **{metric: row[metric] for metric in DEFINITIONS}} for name, row in rows.items()]
+    write_json(run_dir / "evaluation.json", found)
+    methods = found["sets"][0]["methods"]
+    rows = {"noisy": methods["noisy"], BASELINE: methods[BASELINE], "unveil": methods[OURS]}
+    return [
+        {"name": name, **{metric: row["metrics"][metric]["mean"] for metric in found["metrics"]}}
+        for name, row in rows.items()
+    ]
 
 
 def _photos_table(sources: list[SourceFile], denoised: Path) -> list[dict[str, Any]]:

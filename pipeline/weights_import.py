@@ -31,6 +31,8 @@ MAX_BYTES = 8 << 30
 _MIN_SECONDS = 30.0
 _MAX_ARRAY_BYTES = 5 << 30
 _TRIAL_SIGMA = 15 / 255
+_SWINIR = "a SwinIR-like network"
+_SWINIR_FIRST = "conv_first.weight"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +47,15 @@ class Wish:
 
     seconds: float
     """Patience."""
+
+    first: str = _SWINIR_FIRST
+    """A tensor by whose name the state dicts that could be meant are known."""
+
+    prefix: str = ""
+    """What the names of the tensors that are sent back start with."""
+
+    what: str = _SWINIR
+    """Whose weights they are, in words."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,7 +125,7 @@ def import_weights(
     if out.exists():
         raise UserError(f"--out {str(out)!r}: expected a folder that does not exist yet")
     digest = _digest(path)
-    weights = _read(path, which, seconds, reader)
+    weights = read_weights(path, which=which, seconds=seconds, reader=reader)
     try:
         network, spec, inference = _build(weights, layout, attention_ratio)
     except ValueError as error:
@@ -153,7 +164,31 @@ def _digest(path: Path) -> str:
         raise UserError(f"{shown(path)}: expected a readable file, found: {error.strerror}") from error
 
 
-def _read(path: Path, which: str | None, seconds: float | None, reader: ChildProcess | None) -> Weights:
+def read_weights(
+    path: Path,
+    *,
+    which: str | None = None,
+    seconds: float | None = None,
+    reader: ChildProcess | None = None,
+    first: str = _SWINIR_FIRST,
+    prefix: str = "",
+    what: str = _SWINIR,
+) -> Weights:
+    """Read one state dict of a foreign weights file in a child process, which runs no code of it.
+
+    Args:
+        path: a ``.pth``, ``.pt``, ``.ckpt`` or ``.safetensors`` that exists.
+        which: place of the state dict in the file; None to choose.
+        seconds: patience with the file; by default 2 a megabyte and at least 30.
+        reader: child that runs `pipeline.weights_reader`; by default one for this file alone.
+        first: a tensor by whose name the state dict is known.
+        prefix: what the names of the tensors that are wanted start with.
+        what: whose weights they should be, for the message.
+
+    Raises:
+        UserError: not such weights, damaged or dangerous.
+        RunError: no child can be started.
+    """
     from raw.child_process import ChildError, ChildProcess, ChildStartError
     from raw.isolated import patience
     from raw.wire import typed
@@ -161,7 +196,8 @@ def _read(path: Path, which: str | None, seconds: float | None, reader: ChildPro
     own = ChildProcess("pipeline.weights_reader") if reader is None else None
     size = path.stat().st_size
     patient = max(_MIN_SECONDS, patience(size)) if seconds is None else seconds
-    wish = Wish(path=os.fsencode(path.absolute()).decode("latin-1"), which=which, seconds=patient)
+    place = os.fsencode(path.absolute()).decode("latin-1")
+    wish = Wish(path=place, which=which, seconds=patient, first=first, prefix=prefix, what=what)
     limit = min(_MAX_ARRAY_BYTES, 2 * size + (64 << 20))
     try:
         match (reader or own).ask(wish, seconds=patient, limit=limit):  # type: ignore[union-attr]  # one of them is

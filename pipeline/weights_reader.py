@@ -27,7 +27,6 @@ _COPIES = 5
 
 _MAX_DEPTH = 4
 _MAX_PICKLE = 64 << 20
-_FIRST = "conv_first.weight"
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
 _UNSUPPORTED = re.compile(r"[Uu]nsupported (?:global: GLOBAL|GLOBAL|class) ([\w.]{1,80})")
 
@@ -46,11 +45,13 @@ def _answer(request: object) -> Weights:
     path = Path(os.fsdecode(wish.path.encode("latin-1")))
     size = path.stat().st_size
     limit_memory(usual_memory() + _COPIES * size)
-    found = dict(_state_dicts(_load(path, size)))
+    found = dict(_state_dicts(_load(path, size), wish.first))
     if not found:
-        raise ValueError(f"expected the weights of a SwinIR-like network, found no {_FIRST!r} in it")
+        raise ValueError(f"expected the weights of {wish.what}, found no {wish.first!r} in it")
     name = _pick(list(found), wish.which)
-    return _packed(name, tuple(other for other in found if other != name), found[name], limit=2 * size + _MAX_PICKLE)
+    others = tuple(other for other in found if other != name)
+    wanted = {key: value for key, value in found[name].items() if key.startswith(wish.prefix)}
+    return _packed(name, others, wanted, limit=2 * size + _MAX_PICKLE)
 
 
 def _load(path: Path, size: int) -> object:
@@ -110,14 +111,14 @@ def _refusal(error: Exception) -> str:
     return "expected weights that PyTorch's restricted loader reads, found a damaged file or another kind of pickle"
 
 
-def _state_dicts(tree: object, place: tuple[str, ...] = ()) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Yield every group of tensors that has a first convolution, with the name of its place in the file."""
+def _state_dicts(tree: object, first: str, place: tuple[str, ...] = ()) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Yield every group of tensors that has one named ``first``, with the name of its place in the file."""
     import torch
 
     if not isinstance(tree, Mapping) or len(place) > _MAX_DEPTH:
         return
     tensors = {key: value for key, value in tree.items() if isinstance(key, str) and isinstance(value, torch.Tensor)}
-    prefixes = [key.removesuffix(_FIRST) for key in tensors if key == _FIRST or key.endswith(f".{_FIRST}")]
+    prefixes = [key.removesuffix(first) for key in tensors if key == first or key.endswith(f".{first}")]
     for prefix in prefixes:
         # A network beside its copy: net.conv_first, net.ema.conv_first.
         inner = tuple(other for other in prefixes if other != prefix and other.startswith(prefix))
@@ -132,7 +133,7 @@ def _state_dicts(tree: object, place: tuple[str, ...] = ()) -> Iterator[tuple[st
         )
     for key, value in tree.items():
         if isinstance(key, str):
-            yield from _state_dicts(value, (*place, key))
+            yield from _state_dicts(value, first, (*place, key))
 
 
 def _pick(names: list[str], which: str | None) -> str:

@@ -142,12 +142,15 @@ class Judge:
         return mean
 
     def _on_pairs(self, network: Network) -> list[float]:
-        from pipeline.evaluation.datasets import find_pairs, spread
-        from pipeline.evaluation.evaluate import read_pair
+        from pipeline.evaluation.case_sets import data_set
+        from pipeline.evaluation.cases import checked
+        from pipeline.evaluation.metrics import METRICS
 
         if not self._pairs:
-            found = spread(find_pairs(self.score.pairs).pairs, _PAIRS)
-            for noisy, clean in map(read_pair, found):
+            least = METRICS[self.score.name].least
+            for case in data_set(Path(self.score.pairs), limit=_PAIRS).cases:
+                noisy, clean = checked(case, least)
+                assert clean is not None  # the folder was found to hold pairs
                 self._pairs.append((_centre(noisy), _centre(clean)))
 
         def denoised(noisy: FloatImage) -> FloatImage:

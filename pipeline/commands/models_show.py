@@ -82,6 +82,7 @@ def _of_weights(ref: str, measure: bool) -> dict[str, Any]:
     from pipeline.errors import UserError
     from pipeline.inference.denoiser import find_weights
     from pipeline.registry.card import licence
+    from pipeline.registry.links import evaluations_for
 
     _check(ref)
     folder = find_weights(ref)
@@ -92,7 +93,7 @@ def _of_weights(ref: str, measure: bool) -> dict[str, Any]:
     facts = _facts(ref, loaded.spec, loaded.inference)
     if measure:
         facts["network"]["receptive_field_measured"] = 2 * measure_reach(loaded.network) + 1
-    told = {"licence": licence(loaded.card), "readme": _readme(folder)}
+    told = {"licence": licence(loaded.card), "readme": _readme(folder), "evaluations": evaluations_for(ref)}
     return {**facts, "folder": str(folder), "card": loaded.card, "sha256": loaded.sha256, **told}
 
 
@@ -136,6 +137,7 @@ def _facts(ref: str, spec: NetworkSpec, inference: Any) -> dict[str, Any]:
         "card": {},
         "licence": None,
         "readme": None,
+        "evaluations": {},
         "sha256": None,
     }
 
@@ -172,11 +174,22 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
 
         # What it was measured by is in --json.
         rows.append(("gate", gate_text(gate)))
+    rows += [(f"evaluated on {name}", _evaluation(found)) for name, found in facts["evaluations"].items()]
     if facts["licence"] is not None:
         rows.append(("licence of the data", facts["licence"]))
     card = flatten({name: value for name, value in facts["card"].items() if name not in ("config", "gate")})
     rows += [(name, str(value)) for name, value in card.items()]
     return [*rows, ("sha256", facts["sha256"])] if facts["sha256"] else rows
+
+
+def _evaluation(found: dict[str, Any]) -> str:
+    """What a tag of the registry says of an evaluation; anybody may have written it."""
+    numbers = [
+        f"{name} {found[key]}"
+        for name, key in ((found.get("metric"), "value"), ("noisy", "noisy"), ("n", "n"))
+        if found.get(key) is not None
+    ]
+    return f"{', '.join(numbers)}; run {found.get('run_id')}"
 
 
 def _square(side: int | None) -> str:

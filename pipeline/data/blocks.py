@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +57,10 @@ class Blocks:
     def __len__(self) -> int:
         return self.shape[0] * self.shape[1]
 
+    def __reduce__(self) -> tuple[Callable[[Path], Blocks], tuple[Path]]:
+        # Whoever gets a block of it in another process opens the file there, once for all blocks.
+        return open_blocks, (self.path.absolute(),)
+
     def block(self, index: int) -> NDArray[np.uint8]:
         """Return block ``index`` as (H, W, 3) uint8; index = image * blocks an image + block."""
         with self._lock:
@@ -62,6 +68,21 @@ class Blocks:
                 self._array = read_variable(self.path, self.name)
         image, block = divmod(index, self.shape[1])
         return np.ascontiguousarray(self._array[image, block])
+
+
+def open_blocks(path: Path) -> Blocks:
+    """Open a file of blocks, or return it if it was opened and has not changed since.
+
+    Raises:
+        UserError: as for `Blocks`.
+    """
+    return _opened(path, path.stat().st_mtime_ns if path.is_file() else 0)
+
+
+@lru_cache(maxsize=2)
+def _opened(path: Path, _changed: int) -> Blocks:
+    # Pictures of a report are made after the numbers: a quarter of a gigabyte should not be read again for them.
+    return Blocks(path)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ from pipeline.data.paths import confined
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from noise import NoiseRecipe
     from noise.raw_pair import RawPair
     from noise.tone_mapping import ToneMapping
@@ -93,25 +95,15 @@ class PairMaker:
         return {**row, "psnr_rgb_u8": _psnr(noisy, clean), "parameters": parameters}
 
     def _corrupt(self, task: PairTask, row: dict[str, Any], recipe: NoiseRecipe) -> _Made:
-        import torch
-
-        from noise import corrupt
-
         pixels = read_image(task.source).pixels
-        colours = _colours(pixels, rgb=first_kind(recipe) in NEEDS_RGB)
-        # Bytes stay bytes: to undo a camera's tone curve is a table for them.
-        values = colours if colours.dtype == np.uint8 else to_float(colours)
-        image = torch.from_numpy(values.transpose(2, 0, 1).copy())
-        made = corrupt(image, recipe, torch.Generator().manual_seed(pair_seed(self.seed, task.relative)))
-        dtype = np.uint8 if pixels.dtype == np.uint8 else np.uint16
-        noisy, clean = (from_float(part.numpy().transpose(1, 2, 0), dtype) for part in (made.noisy, made.clean))
+        noisy, clean, parameters = make_noisy(pixels, recipe, pair_seed(self.seed, task.relative))
         if self.format == "dng":
             from noise.raw_pair import raw_pair
 
-            self._write_raws(row, task.name, raw_pair(image, made.parameters))
+            self._write_raws(row, task.name, raw_pair(noise_input(pixels, recipe), parameters))
         else:
             self._write(row, task.name, noisy, clean)
-        return noisy, clean, made.parameters
+        return noisy, clean, parameters
 
     def _tone_map(self, task: PairTask, row: dict[str, Any], mapping: ToneMapping) -> _Made:
         from pipeline.data.renders import read_rendering, samples_of
@@ -137,6 +129,41 @@ class PairMaker:
             path = _prepared(self.out / part, name)
             write_raw(path, packed, pair, noise)
             row[f"{part}_sha256"] = file_hash(path)
+
+
+def make_noisy(pixels: Pixels, recipe: NoiseRecipe, seed: int) -> _Made:
+    """Put noise on one picture.
+
+    Args:
+        pixels: (H, W, C) uint8, uint16, or float in [0, 1]; alpha is dropped, and grey becomes RGB for noise that is
+            made in a camera.
+        recipe: which noise.
+        seed: of this picture, as of `pair_seed`.
+
+    Returns:
+        Noisy and clean, uint8 for uint8 and uint16 for everything else, and the drawn parameters.
+
+    Raises:
+        ValueError: the picture does not suit the recipe.
+    """
+    import torch
+
+    from noise import corrupt
+
+    made = corrupt(noise_input(pixels, recipe), recipe, torch.Generator().manual_seed(seed))
+    dtype = np.uint8 if pixels.dtype == np.uint8 else np.uint16
+    noisy, clean = (from_float(part.numpy().transpose(1, 2, 0), dtype) for part in (made.noisy, made.clean))
+    return noisy, clean, made.parameters
+
+
+def noise_input(pixels: Pixels, recipe: AnyRecipe) -> Tensor:
+    """Return a picture as `noise.corrupt` takes it, (C, H, W)."""
+    import torch
+
+    colours = _colours(pixels, rgb=first_kind(recipe) in NEEDS_RGB)
+    # Bytes stay bytes: to undo a camera's tone curve is a table for them.
+    values = colours if colours.dtype == np.uint8 else to_float(colours)
+    return torch.from_numpy(values.transpose(2, 0, 1).copy())
 
 
 def pair_seed(seed: int, relative: Path) -> int:

@@ -44,7 +44,7 @@ def nlm(image: FloatImage, sigma: float | None = None) -> FloatImage:
 
 
 def wavelet(image: FloatImage, sigma: float | None = None) -> FloatImage:
-    """BayesShrink wavelet thresholding (Chang et al. 2000), in YCbCr for colour; needs PyWavelets."""
+    """BayesShrink wavelet thresholding (Chang et al. 2000), in YCbCr for colour."""
     from skimage.restoration import denoise_wavelet
 
     result = denoise_wavelet(
@@ -84,8 +84,9 @@ def bm3d(image: FloatImage, sigma: float | None = None) -> FloatImage:
     return _float32(np.stack([plane.reshape(image.shape[:2]) for plane in planes], axis=-1))
 
 
-_OPTIONAL = {"wavelet": "pywt", "bm3d": "bm3d"}
-_INSTALL = {"wavelet": "PyWavelets", "bm3d": "bm3d"}
+_OPTIONAL = {"bm3d": "bm3d"}
+"""Name -> the package that it needs beside ours."""
+
 BASELINES: dict[str, Baseline] = {
     name: run
     for name, run in {"nlm": nlm, "tv": tv, "wavelet": wavelet, "bm3d": bm3d}.items()
@@ -93,7 +94,7 @@ BASELINES: dict[str, Baseline] = {
 }
 """Name on the command line -> function; (H, W, 1 or 3) float32 in [0, 1] to the same.
 
-``wavelet`` and ``bm3d`` are there if their packages are installed.
+``bm3d`` is there if its package is installed.
 """
 
 
@@ -105,7 +106,7 @@ def pick_baselines(names: list[str] | tuple[str, ...]) -> dict[str, Baseline]:
     """
     for name in names:
         if name not in BASELINES:
-            hint = f"; `pip install {_INSTALL[name]}` adds it" if name in _INSTALL else ""
+            hint = f"; `pip install {_OPTIONAL[name]}` adds it" if name in _OPTIONAL else ""
             raise UserError(f"--baselines: expected names of {', '.join(BASELINES)}, found {name!r}{hint}")
     return {name: BASELINES[name] for name in dict.fromkeys(names)}
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.data.blocks import Block, Blocks
+from pipeline.data.blocks import Block, open_blocks
 from pipeline.data.paths import shown
 from pipeline.errors import UserError
 
@@ -51,7 +50,7 @@ def open_block_pairs(folder: Path) -> list[BlockPair]:
     Raises:
         UserError: as for `block_files`, or the two files have different shapes.
     """
-    noisy, clean = (_opened(file, file.stat().st_mtime_ns) for file in block_files(folder))
+    noisy, clean = map(open_blocks, block_files(folder))
     if noisy.shape != clean.shape:
         raise UserError(
             f"{shown(noisy.path)}: expected the shape of {shown(clean.path)} {clean.shape}, found {noisy.shape}"
@@ -61,12 +60,6 @@ def open_block_pairs(folder: Path) -> list[BlockPair]:
         BlockPair(f"{index // count:02d}/{index % count:02d}", Block(noisy, index), Block(clean, index))
         for index in range(len(noisy))
     ]
-
-
-@lru_cache(maxsize=2)
-def _opened(path: Path, _changed: int) -> Blocks:
-    # Pictures of a report are made after the numbers: a quarter of a gigabyte should not be read again for them.
-    return Blocks(path)
 
 
 def _found(folder: Path, stem: str) -> Path | None:

@@ -62,7 +62,7 @@ def pair_sheet(out: Path, files: Sequence[Mapping[str, Any]]) -> bytes:
     """
     from pipeline.data.png import encode_png
     from pipeline.evaluation.encoding import residual_limit
-    from pipeline.evaluation.pictures import choose_window, local_detail
+    from pipeline.evaluation.windows import choose_window, local_detail
 
     chosen = [files[index * len(files) // ROWS] for index in range(ROWS)]
     unique = [row for index, row in enumerate(chosen) if row not in chosen[:index]]

@@ -1,35 +1,44 @@
-"""Measure a denoiser on pairs, beside the noisy input and classical baselines, image by image."""
+"""Measure denoisers on sets of pictures, beside the noisy input and classical baselines, picture by picture."""
 
 from __future__ import annotations
 
-import os
-import threading
-import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+import pipeline
 from pipeline.console import strict
-from pipeline.data.blocks import Block
-from pipeline.data.images import ImageError, read_image, to_float, without_alpha
-from pipeline.data.paths import shown
-from pipeline.errors import UserError
-from pipeline.evaluation.baselines import Baseline, pick_baselines
-from pipeline.evaluation.datasets import Pair, find_pairs, spread
-from pipeline.evaluation.metrics import DEFINITIONS, SSIM_SIZE, measure
-from pipeline.inference.denoiser import Denoiser, NetworkDenoiser
-from pipeline.inference.denoiser import load_denoiser as load_denoiser
-from pipeline.inference.offset import mended, offset_of
+from pipeline.evaluation.case_sets import data_set
+from pipeline.evaluation.cases import CaseSet
+from pipeline.evaluation.contenders import OURS, Contender, Model, contenders_of, described
+from pipeline.evaluation.metrics import definitions, pick_metrics
+from pipeline.evaluation.protocols import Protocol, pick_protocol
+from pipeline.evaluation.score_cache import ScoreCache
+from pipeline.evaluation.score_case import Crops, Scored
+from pipeline.evaluation.scoring import Task, Work, score_here
+from pipeline.evaluation.summary import seed_groups, set_hash, summarise_set
+from pipeline.inference.denoiser import Denoiser, load_denoiser
 
-PROTOCOL = "full images, 8-bit rounding, mean of per-image values"
+FORMAT = 2
 DEFAULT_BASELINES = ("nlm", "tv")
-_MAX_WORKERS = 8
 
-FloatImage = NDArray[np.float32]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(kw_only=True, slots=True)
+class Evaluation:
+    """What was found."""
+
+    result: dict[str, Any]
+    """As JSON holds it: see docs/evaluate.md."""
+
+    crops: dict[tuple[str, str], Crops] = field(default_factory=dict)
+    """(set, picture) -> windows of the pictures that were asked for."""
+
+    measured: int = 0
+    """Pictures on which somebody was measured now; the others were known."""
 
 
 def evaluate(
@@ -39,128 +48,182 @@ def evaluate(
     layout: str = "auto",
     baselines: Sequence[str] = DEFAULT_BASELINES,
     limit: int | None = None,
-    workers: int = 0,
+    threads: int = 0,
     device: str = "auto",
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Measure on every pair of a data set.
-
-    The result does not depend on ``workers``: the baselines of several images run side by side, the model
-    one image at a time.
+    """Measure one model on one folder, in this process; `measure_sets` with what most callers want.
 
     Args:
-        model: a reference for `pipeline.inference.denoiser.load_denoiser`, or a denoiser.
-        data: folder; see `pipeline.evaluation.datasets.find_pairs`.
-        layout: ``auto``, or as for `pipeline.evaluation.datasets.find_pairs`.
+        model: a reference for `pipeline.inference.denoiser.load_denoiser`, or a denoiser; its label is ``ours``.
+        data: folder; see `pipeline.evaluation.case_sets.data_set`.
+        layout: as there.
         baselines: names of `pipeline.evaluation.baselines.BASELINES`.
-        limit: evaluate this many pairs, evenly spaced over the sorted names; None takes all.
-        workers: threads; 0 takes one a core, at most 8.
+        limit: evaluate this many pictures, evenly spaced over the sorted names; None takes all.
+        threads: 0 takes one a core, at most 8.
         device: where the model runs, when ``model`` is a reference.
-        on_progress: called as (done, total), from any thread.
+        on_progress: called as (done, total).
 
     Returns:
-        A dict that JSON can hold: layout, protocol, n, the metrics of the model at the top level, noisy and
-        baselines with theirs, by_offset (the model's with its brightness and colour offset kept and mended),
-        visible_offsets (images that have one), mode (`models.describe_inference`), seconds_per_megapixel,
-        per-image rows under images, unpaired files, and the metrics' definitions.
+        ``result`` of `measure_sets`.
 
     Raises:
-        UserError: no pairs, sizes that differ, a picture that cannot be read, or an unknown name.
+        UserError: no pictures, sizes that differ, a picture that cannot be read, or an unknown name.
     """
-    chosen = pick_baselines(tuple(baselines))
-    found = find_pairs(data, layout)
-    pairs = spread(found.pairs, limit)
+    one = data_set(Path(data), layout, limit)
     denoiser = load_denoiser(model, device) if isinstance(model, str) else model
-    gate = threading.Lock()
-    rows: list[dict[str, Any]] = []
-    threads = workers or min(os.cpu_count() or 1, _MAX_WORKERS)
-    with ThreadPoolExecutor(max_workers=threads) as pool:
-        jobs = [pool.submit(_measure_pair, pair, denoiser, chosen, gate) for pair in pairs]
-        try:
-            for job in jobs:
-                rows.append(job.result())
-                if on_progress is not None:
-                    on_progress(len(rows), len(pairs))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    result = {
-        "layout": found.layout,
-        "protocol": PROTOCOL,
-        "model": model if isinstance(model, str) else type(model).__name__,
-        "data": str(data),
-        "n": len(rows),
-        "available": len(found.pairs),
-        **_mean([row["model"] for row in rows]),
-        "noisy": _mean([row["noisy"] for row in rows]),
-        "baselines": {name: _mean([row["baselines"][name] for row in rows]) for name in chosen},
-        "by_offset": {how: _mean([row["by_offset"][how] for row in rows]) for how in ("keep", "level")},
-        "visible_offsets": sum(row["offset"] is not None and row["offset"]["visible"] for row in rows),
-        "mode": denoiser.describe() if isinstance(denoiser, NetworkDenoiser) else None,
-        "seconds_per_megapixel": 1e6 * sum(row["seconds"] for row in rows) / sum(row["pixels"] for row in rows),
-        "images": rows,
-        "unpaired": [str(path) for path in found.unpaired],
-        "definitions": dict(DEFINITIONS),
-    }
-    cleaned: dict[str, Any] = strict(result)
-    return cleaned
+    named = Model(label=OURS, denoiser=denoiser, ref=model if isinstance(model, str) else None)
+    return measure_sets([named], [one], baselines=baselines, threads=threads, on_progress=on_progress).result
 
 
-def read_pair(pair: Pair) -> tuple[FloatImage, FloatImage]:
-    """Read (noisy, clean) as (H, W, 1 or 3) float32 in [0, 1], alpha left out.
+def measure_sets(
+    models: Sequence[Model],
+    sets: Sequence[CaseSet],
+    *,
+    protocol: Protocol | None = None,
+    more_metrics: Sequence[str] = (),
+    baselines: Sequence[str] = DEFAULT_BASELINES,
+    cache: ScoreCache | None = None,
+    threads: int = 0,
+    workers: int | None = 0,
+    device: str = "cpu",
+    crops: Callable[[CaseSet], Sequence[int]] | None = None,
+    on_progress: Progress | None = None,
+) -> Evaluation:
+    """Measure any number of models on any number of sets.
+
+    How the pictures are shared out changes nothing but the time: each is measured alone.
+
+    Args:
+        models: who, with different labels.
+        sets: on what, with different names.
+        protocol: whose numbers; None takes ours.
+        more_metrics: names of metrics beside those of the protocol.
+        baselines: names of `pipeline.evaluation.baselines.BASELINES`.
+        cache: where scores are looked for and kept; None does neither.
+        threads: in this process; 0 takes one a core, at most 8.
+        workers: processes that Ray starts, or has on a cluster; 0 measures in this one; None takes what a cluster
+            has, and this process where there is none.
+        device: of the workers: ``cpu`` or ``cuda``.
+        crops: called with a set; numbers of its pictures of which windows are wanted.
+        on_progress: called as (done, total), in pictures.
 
     Raises:
-        ImageError: one of them cannot be read, or is too small for the metrics.
+        UserError: a picture cannot be read, is too small, or an unknown name. What was measured before is kept.
+        RunError: a picture ends the processes that measure it.
     """
-    noisy, clean = (_read(source) for source in (pair.noisy, pair.clean))
-    if min(noisy.shape[:2]) < SSIM_SIZE:
-        raise ImageError(
-            f"{shown(str(pair.noisy))}: expected at least 11x11 pixels, found {noisy.shape[1]}x{noisy.shape[0]}"
-        )
-    return noisy, clean
-
-
-def _read(source: Path | Block) -> FloatImage:
-    if isinstance(source, Block):
-        return to_float(source.pixels())
-    return without_alpha(to_float(read_image(source).pixels))
-
-
-def detail(image: FloatImage) -> float:
-    """Return how much a picture varies: mean absolute step between neighbouring pixels, in units of 1/255."""
-    grey = image.mean(axis=2)
-    steps = [np.abs(np.diff(grey, axis=axis)).mean() for axis in (0, 1)]
-    return float(np.mean(steps)) * 255
-
-
-def _measure_pair(
-    pair: Pair, denoiser: Denoiser, baselines: dict[str, Baseline], gate: threading.Lock
-) -> dict[str, Any]:
-    noisy, clean = read_pair(pair)
-    how = denoiser.inference.offset if isinstance(denoiser, NetworkDenoiser) else "keep"
-    with gate:
-        start = time.perf_counter()
-        denoised = denoiser.uncorrected(noisy) if isinstance(denoiser, NetworkDenoiser) else denoiser(noisy)
-        seconds = time.perf_counter() - start
-    if denoised.shape != noisy.shape or not np.isfinite(denoised).all():
-        raise UserError(f"{shown(str(pair.noisy))}: the model returned no picture of the same size with finite values")
-    by_offset = {
-        "keep": measure(denoised, clean),
-        "level": measure(mended(noisy, denoised, "level"), clean),
+    protocol = protocol or pick_protocol("unveil")
+    metrics = list(dict.fromkeys((*protocol.metrics, *pick_metrics(more_metrics))))
+    contenders = contenders_of(models, baselines)
+    identities = [[case.identity() for case in one.cases] for one in sets]
+    board = _Board(sets, identities, contenders, metrics, cache)
+    tasks = board.tasks(crops)
+    denoisers = {model.label: model.denoiser for model in models}
+    total = sum(len(one.cases) for one in sets)
+    done = total - len(tasks)
+    if on_progress is not None and done:
+        on_progress(done, total)
+    workers = workers if tasks else 0
+    with _work(contenders, denoisers, metrics, threads=threads, workers=workers, device=device) as work:
+        for task, scored in work(tasks):
+            board.take(task, scored)
+            done += 1
+            if on_progress is not None:
+                on_progress(done, total)
+    summaries = [
+        summarise_set(one, board.scored[at], contenders, metrics, set_hash([case.name for case in one.cases], known))
+        for at, (one, known) in enumerate(zip(sets, identities, strict=True))
+    ]
+    result = {
+        "format": FORMAT,
+        "unveil": pipeline.__version__,
+        "protocol": {"name": protocol.name, "text": protocol.text},
+        "metrics": metrics,
+        "definitions": definitions(metrics),
+        "models": [described(model) for model in models],
+        "baselines": [one.label for one in contenders if one.kind == "classical"],
+        "sets": summaries,
+        "groups": seed_groups(models, summaries),
     }
-    return {
-        "name": pair.name,
-        "noisy": measure(noisy, clean),
-        "model": by_offset[how],
-        "by_offset": by_offset,
-        "offset": offset_of(noisy, denoised, corrected=how != "keep"),
-        "baselines": {name: measure(run(noisy), clean) for name, run in baselines.items()},
-        "detail": round(detail(clean), 4),
-        "brightness": round(float(clean.mean()), 4),
-        "seconds": round(seconds, 4),
-        "pixels": noisy.shape[0] * noisy.shape[1],
-    }
+    return Evaluation(result=strict(result), crops=board.crops, measured=len(tasks))
 
 
-def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
-    return {name: float(np.mean([row[name] for row in rows])) for name in DEFINITIONS}
+class _Board:
+    """Scores as they come, from the cache and from work."""
+
+    def __init__(
+        self,
+        sets: Sequence[CaseSet],
+        identities: Sequence[Sequence[str]],
+        contenders: Sequence[Contender],
+        metrics: list[str],
+        cache: ScoreCache | None,
+    ) -> None:
+        self._sets, self._identities, self._contenders = sets, identities, contenders
+        self._metrics, self._cache = metrics, cache
+        self.scored: list[list[Scored]] = [[Scored(facts={}) for _ in one.cases] for one in sets]
+        self.crops: dict[tuple[str, str], Crops] = {}
+
+    def tasks(self, crops: Callable[[CaseSet], Sequence[int]] | None) -> list[Task]:
+        """Fill in what is known, and return what is left to do."""
+        found = []
+        for at, one in enumerate(self._sets):
+            wanted = set(crops(one)) if crops is not None else set()
+            for number, case in enumerate(one.cases):
+                missing = self._contenders if number in wanted else self._unknown(at, number)
+                if missing:
+                    task = Task(at=(at, number), case=case, contenders=tuple(missing), crops=number in wanted)
+                    found.append(task)
+        return found
+
+    def take(self, task: Task, scored: Scored) -> None:
+        """Fill in what was measured, and keep it."""
+        at, number = task.at
+        mine = self.scored[at][number]
+        mine.facts = scored.facts
+        mine.rows |= scored.rows
+        if scored.crops is not None:
+            self.crops[self._sets[at].name, task.case.name] = scored.crops
+        if self._cache is not None:
+            for who in task.contenders:
+                row = {**scored.rows[who.label], "facts": scored.facts}
+                self._cache.keep(who, self._identities[at][number], row)
+
+    def _unknown(self, at: int, number: int) -> list[Contender]:
+        mine, missing = self.scored[at][number], []
+        metrics = [] if self._sets[at].kind == "photos" else self._metrics
+        for who in self._contenders:
+            row = self._cache.find(who, self._identities[at][number], metrics) if self._cache is not None else None
+            if row is None:
+                missing.append(who)
+            else:
+                mine.facts = row["facts"]
+                mine.rows[who.label] = {key: value for key, value in row.items() if key != "facts"}
+        return missing
+
+
+@contextmanager
+def _work(
+    contenders: Sequence[Contender],
+    denoisers: dict[str, Denoiser],
+    metrics: Sequence[str],
+    *,
+    threads: int,
+    workers: int | None,
+    device: str,
+) -> Iterator[Work]:
+    """Yield what measures: threads of this process, or workers of Ray, which is started and left."""
+    from pipeline.cluster import embeds, start_ray, submitted
+
+    if workers == 0 or (workers is None and embeds() and not submitted()):
+        yield lambda tasks: score_here(tasks, denoisers, metrics, threads)
+        return
+    from pipeline.evaluation.ray_scoring import bundle, score_on_ray
+
+    packed = bundle(contenders, metrics, device=device)
+    started = start_ray(workers or 1)
+    count = workers or max(1, int(started.gpus if device.startswith("cuda") else started.cpus))
+    try:
+        yield lambda tasks: score_on_ray(tasks, packed, count)
+    finally:
+        started.leave()

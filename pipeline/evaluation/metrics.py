@@ -3,28 +3,78 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.images import from_float, to_float
+from pipeline.errors import UserError
+from pipeline.evaluation.lpips import LEAST, lpips_alex, lpips_files, lpips_folder
+from pipeline.evaluation.ssim import GAUSS_SIZE, UNIFORM_SIZE
+from pipeline.evaluation.views import Views
 
-SSIM_SIZE = 11
-_SSIM_SIGMA = 1.5
-_C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+SSIM_SIZE = GAUSS_SIZE
+DEFAULT_METRICS = ("psnr_rgb_u8", "ssim_gauss11_rgb")
+"""What is measured unless something else is asked for; the first is the headline."""
 
-DEFINITIONS: dict[str, str] = {
-    "psnr_rgb_u8": (
-        "20 log10(255 / RMSE) in dB after both images are clipped and rounded to 8 bits, over all pixels and "
-        "all colour channels jointly, no border left out. Higher is better; +1 dB is 11 % less error."
-    ),
-    "ssim_gauss11_rgb": (
-        "Structural similarity (Wang et al. 2004) of the 8-bit images: 11x11 Gaussian window of sigma 1.5, "
-        "valid region only, K1 0.01, K2 0.03, L 255, per channel, then the mean. 1 means equal."
-    ),
-}
-"""What each metric is, in words for a reader of a report."""
+_JOINTLY = "over all pixels and all colour channels jointly"
+_GAUSS = (
+    "Structural similarity (Wang et al. 2004): 11x11 Gaussian window of sigma 1.5, "
+    "valid region only, K1 0.01, K2 0.03, L 255"
+)
+_LUMA = (
+    "luma Y = 16 + (65.481 R + 128.553 G + 24.966 B) / 255 of the 8-bit images (MATLAB's rgb2ycbcr), not rounded; "
+    "grey counts as three equal channels"
+)
+_MATLAB = (
+    "What MATLAB's ssim returns for an array of height, width and channels: it takes the channels for a third "
+    "dimension of space. 11x11x11 Gaussian window of sigma 1.5, nearest values repeated beyond the edges, K1 0.01, "
+    "K2 0.03, then the mean. On photos larger than a mean over the channels"
+)
+_LPIPS = (
+    "Learned perceptual distance (Zhang et al. 2018) v0.1 with AlexNet, of the 8-bit images scaled to [-1, 1], all "
+    "pixels; grey counts as three equal channels"
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Metric:
+    """A number for an image beside its clean partner, with everything a reader needs to know of it."""
+
+    name: str
+    """Key in every result; tells the definition."""
+
+    unit: Literal["dB", ""]
+    """What follows the number."""
+
+    higher_is_better: bool
+    """False for a distance."""
+
+    short: str
+    """Head of a column for people."""
+
+    definition: str
+    """One to three sentences, exact."""
+
+    least: int
+    """Smallest side in pixels that it works on."""
+
+    of: Callable[[Views], float]
+    """Computes it from two images that are prepared once for all metrics."""
+
+    def run(self, image: NDArray[Any], clean: NDArray[Any]) -> float:
+        """Return the metric of one image.
+
+        Args:
+            image: (H, W, 1 or 3) uint8, uint16, or float in [0, 1]; floats beyond are clipped.
+            clean: same shape.
+
+        Raises:
+            ValueError: the shapes differ, or the image is too small.
+        """
+        return measure(image, clean, (self.name,))[self.name]
 
 
 def psnr_rgb_u8(image: NDArray[Any], clean: NDArray[Any]) -> float:
@@ -40,9 +90,7 @@ def psnr_rgb_u8(image: NDArray[Any], clean: NDArray[Any]) -> float:
     Raises:
         ValueError: the shapes differ.
     """
-    first, second = _pair(image, clean)
-    error = float(np.mean((first - second) ** 2))
-    return math.inf if error == 0 else 20 * math.log10(255 / math.sqrt(error))
+    return METRICS["psnr_rgb_u8"].run(image, clean)
 
 
 def ssim_gauss11_rgb(image: NDArray[Any], clean: NDArray[Any]) -> float:
@@ -58,43 +106,213 @@ def ssim_gauss11_rgb(image: NDArray[Any], clean: NDArray[Any]) -> float:
     Raises:
         ValueError: the shapes differ, or an image is smaller than the window.
     """
-    first, second = _pair(image, clean)
-    if min(first.shape[:2]) < SSIM_SIZE:
-        raise ValueError(f"SSIM needs at least 11x11 pixels, got {first.shape[1]}x{first.shape[0]}")
-    mean1, mean2 = _blur(first), _blur(second)
-    variance1 = _blur(first * first) - mean1 * mean1
-    variance2 = _blur(second * second) - mean2 * mean2
-    covariance = _blur(first * second) - mean1 * mean2
-    above = (2 * mean1 * mean2 + _C1) * (2 * covariance + _C2)
-    below = (mean1 * mean1 + mean2 * mean2 + _C1) * (variance1 + variance2 + _C2)
-    return float(np.mean(above / below))
+    return METRICS["ssim_gauss11_rgb"].run(image, clean)
 
 
-def measure(image: NDArray[Any], clean: NDArray[Any]) -> dict[str, float]:
-    """Return every metric of ``DEFINITIONS`` by name."""
-    return {
-        "psnr_rgb_u8": psnr_rgb_u8(image, clean),
-        "ssim_gauss11_rgb": ssim_gauss11_rgb(image, clean),
-    }
+def measure(image: NDArray[Any], clean: NDArray[Any], names: Sequence[str] = DEFAULT_METRICS) -> dict[str, float]:
+    """Return the named metrics of one image, in the given order.
+
+    Args:
+        image: (H, W, 1 or 3) uint8, uint16, or float in [0, 1]; floats beyond are clipped.
+        clean: same shape.
+        names: keys of `METRICS`.
+
+    Raises:
+        ValueError: the shapes differ, or the image is too small for one of them.
+        UserError: an LPIPS is asked for, and its weights are not there.
+    """
+    views = Views(image, clean)
+    height, width = image.shape[:2]
+    for name in names:
+        least = METRICS[name].least
+        if min(height, width) < least:
+            raise ValueError(f"{name} needs at least {least}x{least} pixels, got {width}x{height}")
+    return {name: METRICS[name].of(views) for name in names}
 
 
-def _pair(image: NDArray[Any], clean: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    if image.shape != clean.shape or image.ndim != 3:
-        raise ValueError(f"expected two (H, W, C) images of one shape, got {image.shape} and {clean.shape}")
-    return _rounded(image), _rounded(clean)
+def pick_metrics(names: Sequence[str]) -> tuple[str, ...]:
+    """Check names of metrics that a user gave, and return each once, in the given order.
+
+    Raises:
+        UserError: unknown name (lists what exists), or one that needs weights which are not there.
+    """
+    for name in names:
+        if name not in METRICS:
+            raise UserError(f"--metrics: expected names of {', '.join(METRICS)}, found {name!r}")
+        if name.startswith("lpips"):
+            lpips_files(lpips_folder())
+    return tuple(dict.fromkeys(names))
 
 
-def _rounded(image: NDArray[Any]) -> NDArray[np.float64]:
-    eight = image if image.dtype == np.uint8 else from_float(to_float(image), np.uint8)
-    return eight.astype(np.float64)
+def definitions(names: Sequence[str]) -> dict[str, str]:
+    """Return the sentences that define the named metrics."""
+    return {name: METRICS[name].definition for name in names}
 
 
-def _blur(image: NDArray[np.float64]) -> NDArray[np.float64]:
-    from scipy.ndimage import correlate1d
+def least_side(names: Sequence[str]) -> int:
+    """Return the smallest side in pixels on which all the named metrics work."""
+    return max((METRICS[name].least for name in names), default=1)
 
-    half = SSIM_SIZE // 2
-    taps = np.exp(-(np.arange(-half, half + 1) ** 2) / (2 * _SSIM_SIGMA**2))
-    taps /= taps.sum()
-    blurred = correlate1d(correlate1d(image, taps, axis=0), taps, axis=1)
-    valid: NDArray[np.float64] = blurred[half:-half, half:-half]
-    return valid
+
+def _psnr(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    error = float(np.mean((first - second) ** 2))
+    return math.inf if error == 0 else 20 * math.log10(255 / math.sqrt(error))
+
+
+def _inner(image: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Leave out a border of one pixel."""
+    return image[1:-1, 1:-1]
+
+
+def _metric(
+    name: str,
+    short: str,
+    definition: str,
+    of: Callable[[Views], float],
+    least: int = 1,
+    *,
+    unit: Literal["dB", ""] = "",
+) -> Metric:
+    better = not name.startswith("lpips")
+    return Metric(
+        name=name,
+        unit=unit,
+        higher_is_better=better,
+        short=short,
+        definition=f"{definition} {'Higher' if better else 'Lower'} is better.",
+        least=least,
+        of=of,
+    )
+
+
+def _decibel(name: str, short: str, definition: str, of: Callable[[Views], float], least: int = 1) -> Metric:
+    return _metric(name, short, definition, of, least, unit="dB")
+
+
+_ALL = (
+    _decibel(
+        "psnr_rgb_u8",
+        "PSNR",
+        f"20 log10(255 / RMSE) in dB after both images are clipped and rounded to 8 bits, {_JOINTLY}, no border "
+        "left out. +1 dB is 11 % less error.",
+        lambda views: _psnr(*views.rounded),
+    ),
+    _decibel(
+        "psnr_rgb_u8_border1",
+        "PSNR (border 1)",
+        f"20 log10(255 / RMSE) in dB after both images are clipped and rounded to 8 bits, {_JOINTLY}, a border of "
+        "one pixel left out.",
+        lambda views: _psnr(*map(_inner, views.rounded)),
+        3,
+    ),
+    _decibel(
+        "psnr_rgb_float",
+        "PSNR (float)",
+        f"20 log10(1 / RMSE) in dB of images clipped to [0, 1] and not rounded, {_JOINTLY}.",
+        lambda views: _psnr(*views.unrounded),
+    ),
+    _decibel(
+        "psnr_rgb_trunc8",
+        "PSNR (truncated)",
+        f"20 log10(255 / RMSE) in dB after both images are clipped and cut down to 8 bits, not rounded, {_JOINTLY}. "
+        "The cut makes a picture half a grey level darker on average.",
+        lambda views: _psnr(*views.truncated),
+    ),
+    _decibel(
+        "psnr_y",
+        "PSNR Y",
+        f"20 log10(255 / RMSE) in dB of {_LUMA}.",
+        lambda views: _psnr(*views.luma),
+    ),
+    _decibel(
+        "psnr_y_border1",
+        "PSNR Y (border 1)",
+        f"20 log10(255 / RMSE) in dB of {_LUMA}; a border of one pixel left out.",
+        lambda views: _psnr(*map(_inner, views.luma)),
+        3,
+    ),
+    _metric(
+        "ssim_gauss11_rgb",
+        "SSIM",
+        f"{_GAUSS}, of the 8-bit images, per channel, then the mean. 1 means equal.",
+        lambda views: float(np.mean(views.gauss11_rgb)),
+        GAUSS_SIZE,
+    ),
+    _metric(
+        "ssim_gauss11_rgb_border1",
+        "SSIM (border 1)",
+        f"{_GAUSS}, of the 8-bit images without a border of one pixel, per channel, then the mean.",
+        lambda views: float(np.mean(_inner(views.gauss11_rgb))),
+        GAUSS_SIZE + 2,
+    ),
+    _metric(
+        "ssim_gauss11_rgb_float",
+        "SSIM (float)",
+        f"{_GAUSS}, of images clipped to [0, 1] and not rounded, per channel, then the mean.",
+        lambda views: views.ssim_unrounded(),
+        GAUSS_SIZE,
+    ),
+    _metric(
+        "ssim_gauss11_sample_rgb",
+        "SSIM (sample covariance)",
+        f"{_GAUSS}, of the 8-bit images, variances and covariance times 121/120 (scikit-image with Gaussian weights "
+        "and its default covariance), per channel, then the mean.",
+        lambda views: views.ssim_sample(),
+        GAUSS_SIZE,
+    ),
+    _metric(
+        "ssim_gauss11_y",
+        "SSIM Y",
+        f"{_GAUSS}, of {_LUMA}.",
+        lambda views: float(np.mean(views.gauss11_y)),
+        GAUSS_SIZE,
+    ),
+    _metric(
+        "ssim_gauss11_y_border1",
+        "SSIM Y (border 1)",
+        f"{_GAUSS}, of {_LUMA}; a border of one pixel left out.",
+        lambda views: float(np.mean(_inner(views.gauss11_y))),
+        GAUSS_SIZE + 2,
+    ),
+    _metric(
+        "ssim_uniform7_rgb",
+        "SSIM (7x7)",
+        "Structural similarity as scikit-image computes it by default: 7x7 uniform window, variances and covariance "
+        "times 49/48, valid region only, K1 0.01, K2 0.03, L 255, of the 8-bit images, per channel, then the mean.",
+        lambda views: views.ssim_uniform7(),
+        UNIFORM_SIZE,
+    ),
+    _metric(
+        "ssim_matlab_volume",
+        "SSIM (MATLAB)",
+        f"{_MATLAB}. Of the 8-bit images. Grey is an ordinary image to it.",
+        lambda views: views.ssim_volume(*views.rounded),
+    ),
+    _metric(
+        "ssim_matlab_volume_float",
+        "SSIM (MATLAB, float)",
+        f"{_MATLAB}. Of images clipped to [0, 1] and not rounded. Grey is an ordinary image to it.",
+        lambda views: views.ssim_volume(*views.unrounded),
+    ),
+    _metric(
+        "lpips_alex",
+        "LPIPS",
+        f"{_LPIPS}. 0 means equal to it.",
+        lambda views: lpips_alex(*views.rounded),
+        LEAST,
+    ),
+    _metric(
+        "lpips_alex_bgr",
+        "LPIPS (BGR)",
+        f"{_LPIPS}. The channels are given in the order blue, green, red, which the network was not made for: only to "
+        "compare with numbers that were published so.",
+        lambda views: lpips_alex(*views.rounded, bgr=True),
+        LEAST,
+    ),
+)
+
+METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
+"""Name -> metric. Those of LPIPS work if `UNVEIL_LPIPS` names a folder with its weights."""
+
+DEFINITIONS: dict[str, str] = definitions(DEFAULT_METRICS)
+"""What each default metric is, in words for a reader of a report."""

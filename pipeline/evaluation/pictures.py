@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, Final, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +13,15 @@ from pipeline.data.folders import SourceFile
 from pipeline.data.images import from_float, read_image, to_float, without_alpha
 from pipeline.errors import UserError
 from pipeline.evaluation.baselines import BASELINES
+from pipeline.evaluation.cases import CaseSet, PhotoCase
 from pipeline.evaluation.contact_sheet import lay_out
-from pipeline.evaluation.datasets import find_pairs
-from pipeline.evaluation.evaluate import detail, read_pair
+from pipeline.evaluation.contenders import Model
+from pipeline.evaluation.windows import choose_window, detail, local_detail, visible
 from pipeline.inference.denoiser import Denoiser
 
-CROP = 192
 _LOOKED_AT = 12
+SHEET: Final = 100
+"""About how many pictures a contact sheet shows."""
 
 FloatImage = NDArray[np.float32]
 
@@ -48,24 +51,34 @@ class Picture(TypedDict):
     baseline_name: str | None
     denoised: FloatImage
     clean: FloatImage | None
+    residual: dict[str, Any] | None
+    """Of `pipeline.evaluation.blind.residual_panel`, of the whole picture."""
 
 
-def pictures_of_pairs(denoiser: Denoiser, evaluation: dict[str, Any], *, baseline: str | None = None) -> list[Picture]:
-    """Denoise the images that the rules choose from an evaluation, and cut their windows.
+def pictures_of_set(
+    one: CaseSet, summary: Mapping[str, Any], model: Model, baselines: Sequence[str], *, baseline: str | None = None
+) -> list[Picture]:
+    """Denoise the pictures of an evaluated set that the rules choose, and cut their windows.
 
     Args:
-        denoiser: the model that was evaluated.
-        evaluation: what `pipeline.evaluation.evaluate.evaluate` returned; its data must still be there.
-        baseline: which classical denoiser to show; None takes the best of those evaluated, else NLM.
+        one: the set; its files must still be there.
+        summary: what the evaluation says of it.
+        model: who is shown; one of those that were evaluated.
+        baselines: classical denoisers that were evaluated.
+        baseline: which of them to show; None takes the best, else NLM.
     """
-    pairs = {pair.name: pair for pair in find_pairs(evaluation["data"], evaluation["layout"]).pairs}
-    baseline = baseline or best_baseline(evaluation) or "nlm"
+    from pipeline.evaluation.blind import residual_panel
+
+    if one.kind == "photos":
+        files = [SourceFile(case.photo, Path(case.name)) for case in one.cases if isinstance(case, PhotoCase)]
+        return pictures_of_photos(model.denoiser, files)
+    cases = {case.name: case for case in one.cases}
+    baseline = baseline or best_baseline(summary, baselines) or "nlm"
     pictures = []
-    for rule, row in choose_rows(evaluation["images"]).items():
-        if row["name"] not in pairs:
-            raise UserError(f"{evaluation['data']}: expected the evaluated pictures, found no {row['name']!r}")
-        noisy, clean = read_pair(pairs[row["name"]])
-        denoised, classical = denoiser(noisy), BASELINES[baseline](noisy)
+    for rule, row in choose_rows(summary["images"], model.label).items():
+        noisy, clean = cases[row["name"]].read()
+        assert clean is not None
+        denoised, classical = model.denoiser(noisy), BASELINES[baseline](noisy)
         error = ((denoised - clean) ** 2).mean(axis=2)
         window = choose_window(clean, error, rule)
         pictures.append(
@@ -78,20 +91,28 @@ def pictures_of_pairs(denoiser: Denoiser, evaluation: dict[str, Any], *, baselin
                 baseline_name=baseline,
                 denoised=denoised[window],
                 clean=clean[window],
+                residual=residual_panel(noisy, denoised),
             )
         )
     return pictures
 
 
+def sheet_numbers(one: CaseSet, sets: int) -> list[int]:
+    """Return which pictures of a set a contact sheet shows: evenly spaced, about a hundred over all sets."""
+    count = min(len(one.cases), max(SHEET // max(sets, 1), 2))
+    return [index * len(one.cases) // count for index in range(count)]
+
+
 def pictures_of_photos(denoiser: Denoiser, sources: list[SourceFile], *, baseline: str = "nlm") -> list[Picture]:
     """The same for photos without clean partners."""
     from pipeline.evaluation.baselines import noise_sigma
+    from pipeline.evaluation.blind import residual_panel
 
     chosen = [sources[index * len(sources) // _LOOKED_AT] for index in range(_LOOKED_AT)]
     chosen = list(dict.fromkeys(chosen))
     photos = [(source, _read(source.path)) for source in chosen]
     ranked = sorted(photos, key=lambda photo: noise_sigma(photo[1]), reverse=True)
-    by_detail = sorted(photos, key=lambda photo: (not _visible(float(photo[1].mean())), detail(_blurred(photo[1]))))
+    by_detail = sorted(photos, key=lambda photo: (not visible(float(photo[1].mean())), detail(_blurred(photo[1]))))
     picks: dict[str, tuple[SourceFile, FloatImage]] = {}
     for rule, order in (
         ("noisiest", ranked),
@@ -116,26 +137,32 @@ def pictures_of_photos(denoiser: Denoiser, sources: list[SourceFile], *, baselin
                 baseline_name=baseline,
                 denoised=denoised[window],
                 clean=None,
+                residual=residual_panel(noisy, denoised),
             )
         )
     return pictures
 
 
-def choose_rows(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return rule -> row of the evaluation; every row at most once, so few images give few pictures."""
+def choose_rows(rows: Sequence[Mapping[str, Any]], label: str) -> dict[str, Mapping[str, Any]]:
+    """Return rule -> row of a set's images; every row at most once, so few images give few pictures.
 
-    def score(row: dict[str, Any], who: str) -> float:
-        value = row[who]["psnr_rgb_u8"]
+    Args:
+        rows: ``images`` of a set with clean pictures.
+        label: of the model that the rules are about.
+    """
+
+    def score(row: Mapping[str, Any], who: str) -> float:
+        value = next(iter(row["methods"][who]["metrics"].values()))
         return float("inf") if value is None else float(value)
 
-    gains = [score(row, "model") - score(row, "noisy") for row in rows]
+    gains = [score(row, label) - score(row, "noisy") for row in rows]
     middle = float(np.median([gain for gain in gains if np.isfinite(gain)] or [0.0]))
     orders = {
-        "hardest": sorted(rows, key=lambda row: score(row, "model")),
-        "flattest": sorted(rows, key=lambda row: (not _visible(row["brightness"]), float(row["detail"]))),
-        "typical": sorted(rows, key=lambda row: abs(score(row, "model") - score(row, "noisy") - middle)),
+        "hardest": sorted(rows, key=lambda row: score(row, label)),
+        "flattest": sorted(rows, key=lambda row: (not visible(row["brightness"]), float(row["detail"]))),
+        "typical": sorted(rows, key=lambda row: abs(score(row, label) - score(row, "noisy") - middle)),
     }
-    chosen: dict[str, dict[str, Any]] = {}
+    chosen: dict[str, Mapping[str, Any]] = {}
     for rule, order in orders.items():
         taken = [row["name"] for row in chosen.values()]
         free = [row for row in order if row["name"] not in taken]
@@ -144,9 +171,9 @@ def choose_rows(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return {rule: chosen[rule] for rule in RULES if rule in chosen}
 
 
-def best_baseline(evaluation: dict[str, Any]) -> str | None:
-    """Return the classical denoiser with the highest PSNR of an evaluation, or None if it has none."""
-    scores = {name: values["psnr_rgb_u8"] for name, values in evaluation["baselines"].items()}
+def best_baseline(summary: Mapping[str, Any], baselines: Sequence[str]) -> str | None:
+    """Return the classical denoiser with the highest headline metric on a set, or None if there is none."""
+    scores = {name: next(iter(summary["methods"][name]["metrics"].values()))["mean"] for name in baselines}
     finite = {name: score for name, score in scores.items() if score is not None}
     return max(finite, key=lambda name: float(finite[name])) if finite else None
 
@@ -162,31 +189,6 @@ def contact_sheet(pictures: list[Picture]) -> NDArray[np.uint8]:
         crops = [picture[key] for key in ("noisy", "baseline", "denoised", "clean")]
         rows.append([from_float(crop, np.uint8) for crop in crops if crop is not None])
     return lay_out(rows)
-
-
-def _visible(brightness: float) -> bool:
-    return 0.15 <= brightness <= 0.85
-
-
-def choose_window(image: FloatImage, measure: NDArray[np.floating[Any]], rule: str) -> tuple[slice, slice]:
-    """Choose a CROP x CROP window (or what fits) on a grid of half-overlapping ones."""
-    height, width = image.shape[:2]
-    windows = [(slice(top, top + CROP), slice(left, left + CROP)) for top in _starts(height) for left in _starts(width)]
-    if rule == "flattest":
-        return min(windows, key=lambda at: (not _visible(float(image[at].mean())), detail(image[at])))
-    ordered = sorted(windows, key=lambda window: float(measure[window].mean()))
-    return ordered[len(ordered) // 2] if rule == "typical" else ordered[-1]
-
-
-def _starts(length: int) -> list[int]:
-    last = max(length - CROP, 0)
-    return [*range(0, last, CROP // 2), last]
-
-
-def local_detail(image: FloatImage) -> NDArray[np.floating[Any]]:
-    """Return (H, W): the sum of the absolute gradients across and down, of the mean of the channels."""
-    across, down = np.gradient(image.mean(axis=2))
-    return np.asarray(np.abs(across) + np.abs(down))
 
 
 def _blurred(image: FloatImage) -> FloatImage:

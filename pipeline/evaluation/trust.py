@@ -79,7 +79,11 @@ def measure_trust(
     known = [(part, areas) for part, areas in found if areas.energy > _LEAST_ENERGY]
     energy = _mean([(areas.energy, len(part)) for part, areas in known])
     sigma = math.sqrt(energy / noisy.shape[1]) if known else math.nan
-    facts = _energies(before, after, known, energy) | _passed(denoiser, noisy, denoised, known) if known else _UNKNOWN
+    facts = (
+        residual_energies(before, after, known, energy) | _passed(denoiser, noisy, denoised, known)
+        if known
+        else _UNKNOWN
+    )
     facts = dict(facts)
     error = facts.pop("excess") + 2 * facts["noise_passed"]
     return TrustMeasures(
@@ -126,8 +130,19 @@ def denoise_with(network: Network, spec: InferenceSpec, noise: Tensor | None = N
     return run
 
 
-def _energies(before: Array, after: Array, known: Known, energy: float) -> dict[str, Any]:
-    """What the residual holds beside noise, and what the noise is like."""
+def residual_energies(before: Array, after: Array, known: Known, energy: float) -> dict[str, Any]:
+    """What the residual holds beside noise, and what the noise is like.
+
+    Args:
+        before: (B, H, W, C) noisy crops in [0, 1].
+        after: the same denoised.
+        known: the noise of each image.
+        energy: of the noise, summed over channels; the unit of ``excess`` and ``structure_lost``.
+
+    Returns:
+        The fields of `TrustMeasures` that bear these names, and ``excess``, the energy of the residual beyond the
+        noise's.
+    """
     residual, detail = before - after, after - _smooth(after)
     excess, lost, products, ours, theirs = [], [], [], [], []
     for part, areas in known:

@@ -45,6 +45,9 @@ class FlatAreas:
     group: NDArray[np.int64]
     """(N,) which group of brightness each patch is in."""
 
+    level: Array
+    """(N,) mean of each patch over pixels and channels."""
+
     reference: FlatNoise
     """The measurement: variance by brightness, autocorrelation, correlation of the channels."""
 
@@ -58,6 +61,10 @@ class FlatAreas:
     def energy(self) -> float:
         """Variance of the noise summed over channels, where the image is as bright as its patches are on average."""
         return float(self.expected(self.patch_energy).mean())
+
+    def variance(self) -> Array:
+        """Variance of the fitted noise in each patch and channel, by its brightness: (N, C)."""
+        return np.asarray(_variance_at(self.reference, self.level), np.float32)
 
     def expected(self, values: Array) -> Array:
         """Mean of ``values`` (N,) over the flat patches as bright as each patch; over all where there are few."""
@@ -74,7 +81,7 @@ def find_flat_areas(noisy: Array) -> FlatAreas | None:
     if min(noisy.shape[1:3]) < 2 * PATCH:
         return None
     reference = _smoothed(measure_flat(noisy.reshape(-1, *noisy.shape[2:]), PATCH, step=_STEP))
-    raw = _windows(noisy)
+    raw = patches_of(noisy)
     clipped = ((raw <= 0) | (raw >= 1)).mean(axis=(1, 2, 3)) >= _CLIPPED
     level = raw.mean(axis=(1, 2, 3))
     cut = cut_patches(noisy)
@@ -89,6 +96,7 @@ def find_flat_areas(noisy: Array) -> FlatAreas | None:
         patch_energy=energy,
         flat=flat,
         group=group,
+        level=np.asarray(level, np.float32),
         reference=reference,
         correlation=lag_correlation(cut[flat]),
         reliable=float(flat.mean()) >= _RELIABLE_FLAT and reference.clamped <= _RELIABLE_CLAMPED,
@@ -97,7 +105,7 @@ def find_flat_areas(noisy: Array) -> FlatAreas | None:
 
 def cut_patches(images: Array) -> Array:
     """Cut (B, H, W, C) into overlapping patches (N, C, P, P), each less its least-squares plane."""
-    windows = _windows(images)
+    windows = patches_of(images)
     basis = _planes().reshape(3, -1)
     flattened = windows.reshape(*windows.shape[:2], -1)
     return np.asarray((flattened - (flattened @ basis.T) @ basis).reshape(windows.shape), np.float32)
@@ -162,7 +170,8 @@ def _smoothed(reference: FlatNoise) -> FlatNoise:
     return replace(reference, variance=result)
 
 
-def _windows(images: Array) -> Array:
+def patches_of(images: Array) -> Array:
+    """Cut (B, H, W, C) into the patches (N, C, P, P) of `cut_patches`, planes left in."""
     step = PATCH // 2
     windows = sliding_window_view(images, (PATCH, PATCH), axis=(1, 2))[:, ::step, ::step]
     return windows.reshape(-1, *windows.shape[3:])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pipeline.data.paths import shown
 from pipeline.errors import UserError
-from pipeline.evaluation.metrics import DEFINITIONS
+from pipeline.evaluation.contenders import NOISY
 from pipeline.inference.denoiser import Denoiser, NetworkDenoiser
 
 
@@ -19,32 +20,42 @@ def check_recordable(ref: str) -> None:
         )
 
 
-def record_validation(denoiser: Denoiser, result: dict[str, Any]) -> dict[str, Any]:
+def record_validation(denoiser: Denoiser, evaluation: Mapping[str, Any]) -> dict[str, Any]:
     """Write ``validated`` into the card of the denoiser's weights folder, and return it.
 
     Args:
         denoiser: what was evaluated.
-        result: of `pipeline.evaluation.evaluate.evaluate`.
+        evaluation: ``result`` of `pipeline.evaluation.evaluate.measure_sets`, of one model and one set.
 
     Raises:
-        UserError: no trained network, or its card cannot be written.
+        UserError: no trained network, several models or sets, no clean pictures, or a card that cannot be written.
     """
     from models import replace_card
     from pipeline import __version__
-    from pipeline.data.folders import manifest_hash
-    from pipeline.evaluation.datasets import data_files
 
     if not isinstance(denoiser, NetworkDenoiser):
         raise UserError("--record: expected a trained network, found another kind of denoiser")
+    models, sets = evaluation["models"], evaluation["sets"]
+    if len(models) != 1 or len(sets) != 1 or sets[0]["kind"] == "photos":
+        raise UserError(
+            f"--record: expected one model on one set with clean pictures, found {len(models)} models and {len(sets)} "
+            f"sets{' of photos' if sets[0]['kind'] == 'photos' else ''}"
+        )
+    one, label = sets[0], models[0]["label"]
+
+    def means(method: str) -> dict[str, float | None]:
+        return {name: found["mean"] for name, found in one["methods"][method]["metrics"].items()}
+
     validated = {
         "mode": denoiser.describe(),
-        "data": result["data"],
-        "data_hash": manifest_hash(data_files(result["data"])),
-        "n": result["n"],
-        "protocol": result["protocol"],
-        "metrics": {name: result[name] for name in DEFINITIONS},
-        "noisy": {name: result["noisy"][name] for name in DEFINITIONS},
-        "visible_offsets": result["visible_offsets"],
+        "data": one["data"],
+        "noise": one["noise"],
+        "data_hash": one["hash"],
+        "n": one["n"],
+        "protocol": evaluation["protocol"]["text"],
+        "metrics": means(label),
+        "noisy": means(NOISY),
+        "visible_offsets": one["methods"][label]["visible_offsets"],
         "unveil": __version__,
     }
     try:

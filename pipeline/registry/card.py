@@ -66,7 +66,7 @@ def _head(loaded: LoadedModel) -> list[str]:
         f"receptive field {'the whole image' if field is None else f'{field}x{field} pixels'}",
         f"- cost: {network['macs_per_pixel']:,} multiply-accumulates a pixel and pass, {means['passes']} passes",
         f"- input and output: {planes}, any height and width",
-        f"- licence of the training data: {_escaped(licence(loaded.card))}",
+        f"- licence of the training data: {escaped(licence(loaded.card))}",
         f"- gate: {_gate(loaded.card)}",
     ]
 
@@ -93,7 +93,7 @@ def _use(loaded: LoadedModel) -> list[str]:
 def _data(card: Mapping[str, Any]) -> list[str]:
     data = card.get("data") if isinstance(card.get("data"), Mapping) else {}
     source = card.get("source")
-    lines = [f"- licence: {_escaped(licence(card))}"]
+    lines = [f"- licence: {escaped(licence(card))}"]
     if isinstance(source, Mapping):
         lines.append(f"- weights imported from elsewhere: {_pairs(source)}")
     elif data:
@@ -172,7 +172,7 @@ def _identity(loaded: LoadedModel, versions: Mapping[str, str]) -> list[str]:
 def _gate(card: Mapping[str, Any]) -> str:
     from pipeline.registry.promotion import verdict
 
-    return _escaped(verdict(card).text)
+    return escaped(verdict(card).text)
 
 
 def _pairs(value: Any) -> str:
@@ -189,8 +189,9 @@ def _text(value: Any) -> str:
     """Text of a card, which may come from anywhere, as one harmless line of Markdown."""
     text = shown(f"{value:.6g}" if isinstance(value, float) else str(value)) or "''"
     text = text if len(text) <= _LONGEST else text[:_LONGEST] + " ..."
-    return _escaped(text)
+    return escaped(text)
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """Return text that adds no Markdown of its own to a page."""
     return "".join(f"\\{sign}" if sign in "\\`*_[]<>|#" else sign for sign in text)

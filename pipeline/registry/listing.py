@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from pipeline.registry.links import evaluations_of
 from pipeline.registry.store import ALIAS_TAG, GATE_TAG
 from pipeline.tracking import answering, connect
 
 
 def list_models() -> list[dict[str, Any]]:
-    """Return every registered version: model, version, aliases, gate, run and creation time, newest first."""
+    """Return every registered version, newest first: model, version, aliases, gate, evaluations, run, creation time."""
     mlflow = connect()
     client = mlflow.MlflowClient()
     rows = []
@@ -31,6 +32,7 @@ def list_models() -> list[dict[str, Any]]:
                             for name, value in found.tags.items()
                             if name.startswith(ALIAS_TAG)
                         },
+                        "evaluations": evaluations_of(found.tags),
                         "run_id": found.run_id,
                         "created": found.creation_timestamp / 1000,
                     }
