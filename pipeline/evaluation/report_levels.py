@@ -79,7 +79,13 @@ def _chart(
             }
         )
     made = chart(
-        shown(recipe), series, x, y, x_name="level of the noise", y_name=metric_title(metric), note=shown(data) if data else ""
+        shown(recipe),
+        series,
+        x,
+        y,
+        x_name="level of the noise",
+        y_name=metric_title(metric),
+        note=shown(data) if data else "",
     )
     made["x"] = [{"at": f"{100 * x.at(level):.2f}%", "text": number(level)} for level in _few(levels)]
     return {**made, "sets": [str(one["name"]) for _, one in family]}

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from pipeline.data.paths import shown
-from pipeline.evaluation.metrics import DEFINITIONS
 from pipeline.evaluation.report_words import (
     headline,
     interval_of,
@@ -39,7 +38,7 @@ def score_boards(evaluation: Mapping[str, Any]) -> dict[str, Any]:
         "boards": boards,
         "several": len(boards) > 1,
         "protocol": protocol.get("text", "") if isinstance(protocol, Mapping) else str(protocol),
-        "definitions": dict(evaluation.get("definitions") or DEFINITIONS),
+        "definitions": dict(evaluation.get("definitions") or {}),
         "overview": overview(evaluation),
         "groups": group_rows(evaluation),
     }
@@ -95,7 +94,7 @@ def _board(evaluation: Mapping[str, Any], one: Mapping[str, Any]) -> dict[str, A
         "heads": [metric_title(metric) for metric in metrics[:2]],
         "metrics": metrics,
         "ticks": [{"at": place(float(tick)), "text": f"{tick:g}"} for tick in ticks],
-        "paired": paired_sentences(one, labels),
+        "paired": paired_sentences(one, labels, first),
         "offsets": _offsets(one, labels),
         "blind": _blind(one, labels),
         "charted": False,
@@ -182,9 +181,7 @@ def overview(evaluation: Mapping[str, Any]) -> dict[str, Any] | None:
             for name, mean in means.items()
         ]
         rows.append({"name": shown(one["name"]), "cells": cells})
-    columns = [
-        {"name": method_name(name, labels, short=True), "kind": kind_of(name, labels, names)} for name in names
-    ]
+    columns = [{"name": method_name(name, labels, short=True), "kind": kind_of(name, labels, names)} for name in names]
     return {"title": metric_title(metric), "columns": columns, "rows": rows, "long": len(rows) > _LONG}
 
 
