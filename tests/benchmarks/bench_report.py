@@ -11,8 +11,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -43,14 +46,12 @@ def main() -> None:
     names = [f"picture {index:03d}" for index in range(options.count)]
 
     start = time.perf_counter()
-    rows, tiles, panel = [], [], None
-    for name, (noisy, denoised, clean) in zip(names, triples, strict=True):
-        sides = [part.astype(np.float32) / 255 for part in (noisy, denoised, clean)]
-        for image in sides[:2]:
-            measure(image, sides[2])
-        blind_measures(sides[0], sides[1])
-        panel = panel or residual_panel(sides[0], sides[1])
-        window = choose_window(sides[2], local_detail(sides[2]), "typical")
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        sides = list(pool.map(_measured, triples))
+    panel = residual_panel(*sides[0][:2])
+    rows, tiles = [], []
+    for name, (noisy, denoised, clean), (_, _, truth) in zip(names, triples, sides, strict=True):
+        window = choose_window(truth, local_detail(truth), "typical")
         scores = {"noisy": psnr(noisy, clean), "nlm": psnr(denoised, clean) - 0.3, "masked": psnr(denoised, clean)}
         rows.append(image_row(name, scores))
         crops = {"noisy": noisy[window], "denoised": denoised[window], "clean": clean[window]}
@@ -76,6 +77,14 @@ def main() -> None:
             "json_megabytes": round(path.with_suffix(".json").stat().st_size / 1e6, 2),
         }
     print(json.dumps(result))
+
+
+def _measured(triple: tuple[Pixels, Pixels, Pixels]) -> list[NDArray[np.float32]]:
+    noisy, denoised, clean = (part.astype(np.float32) / 255 for part in triple)
+    for image in (noisy, denoised):
+        measure(image, clean)
+    blind_measures(noisy, denoised)
+    return [noisy, denoised, clean]
 
 
 def _photos(folder: Path | None) -> list[Pixels]:
