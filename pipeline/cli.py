@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from pipeline import __version__
+from pipeline.commands.analyze import analyze
 from pipeline.commands.benchmark import benchmark_app
 from pipeline.commands.demo import demo
 from pipeline.commands.denoise import denoise
@@ -38,7 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, train, denoise, evaluate, inspect, synth, develop, tune):
+for command in (demo, train, denoise, evaluate, analyze, inspect, synth, develop, tune):
     app.command()(command)
 app.add_typer(models_app, name="models")
 app.add_typer(benchmark_app, name="benchmark")

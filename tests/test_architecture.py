@@ -34,6 +34,7 @@ DOORS = {
         "pipeline/data/synth_actor.py",
         "pipeline/data/feed.py",
         "pipeline/inference/workers.py",
+        "pipeline/evaluation/ray_scoring.py",
         "pipeline/training/worker.py",
         "pipeline/training/fit.py",
     },

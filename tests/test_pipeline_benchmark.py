@@ -174,7 +174,7 @@ def test_a_bundle_is_fifty_files_of_twenty_crops_and_goes_on_where_it_stopped(
     assert sorted(path.name for path in out.glob("*.mat")) == ["0001.mat", "0002.mat"]
     assert not list(out.glob("*.tmp"))
     seen: list[tuple[int, int]] = []
-    result = submit_dnd(halve, dnd, out, on_progress=lambda *done: seen.append(done))
+    result = submit_dnd(halve, dnd, out, on_progress=lambda *done: seen.append(done)).to_dict()
     assert (result["ok"], result["skipped"], result["failed"], result["checked"]) == (48, 2, 0, 50)
     assert len(calls) == 47 + 48 * 20
     assert (seen[-1], seen == sorted(seen), result["complete"]) == ((1000, 1000), True, True)
@@ -228,16 +228,17 @@ def test_the_dnd_command_lists_a_damaged_image_and_goes_on(
     whole = image.read_bytes()
     image.write_bytes(whole[:600])
     call = ("benchmark", "dnd", "--model", weights, "--data", folder, "--out", tmp_path / "out")
-    code, result, stderr = unveil(*call, "--json")
+    code, result, _ = unveil(*call, "--json")
     assert code == 3
     assert result is not None
     assert (result["ok"], result["failed"], result["complete"]) == (49, 1, False)
-    assert "0033.mat: expected a whole MATLAB file, found a damaged one" in stderr
+    (failed,) = [file for file in result["files"] if file["status"] == "failed"]
+    assert "0033.mat: expected a whole MATLAB file, found a damaged one" in failed["error"]
     image.write_bytes(whole)
     code, _, stderr = unveil(*call)
     assert code == 0
-    assert "1 file written to" in stderr
-    assert "49 there already and left alone; 50 read again" in stderr.replace("\n", " ")
+    assert f"1 written to {tmp_path / 'out'}, 49 there already and left alone" in stderr
+    assert "50 read again and as DND wants them" in stderr
     # Half of one model and half of another is no submission.
     (tmp_path / "out" / "0001.mat").unlink()
     other = tmp_path / "other"

@@ -14,10 +14,10 @@ from pipeline.data import blocks as blocks_module
 from pipeline.data import mat
 from pipeline.data.blocks import Blocks
 from pipeline.errors import UserError
-from pipeline.evaluation import block_pairs
 from pipeline.evaluation.datasets import data_files, find_pairs, holds_pairs
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.metrics import psnr_rgb_u8, ssim_gauss11_rgb
+from pipeline.evaluation.summary import mean_of
 
 NOISY, CLEAN = "ValidationNoisyBlocksSrgb", "ValidationGtBlocksSrgb"
 
@@ -59,16 +59,17 @@ def test_an_evaluation_of_the_blocks_is_the_mean_over_blocks(
     reads: list[Path] = []
     read = blocks_module.read_variable
     monkeypatch.setattr(blocks_module, "read_variable", lambda path, name: reads.append(path) or read(path, name))
-    result: dict[str, Any] = evaluate(lambda image: image * 0.5 + 0.25, tmp_path, baselines=(), workers=3)
+    result: dict[str, Any] = evaluate(lambda image: image * 0.5 + 0.25, tmp_path, baselines=(), threads=3)
     half = np.rint(noisy / 2 + 255 / 4)
     each = [divmod(index, 2) for index in range(6)]
     psnr = [psnr_rgb_u8(half[at].astype(np.uint8), clean[at]) for at in each]
     ssim = [ssim_gauss11_rgb(noisy[at], clean[at]) for at in each]
-    assert (result["layout"], result["n"]) == ("blocks", 6)
-    assert [row["name"] for row in result["images"]] == ["00/00", "00/01", "01/00", "01/01", "02/00", "02/01"]
-    assert result["psnr_rgb_u8"] == pytest.approx(np.mean(psnr), abs=0.02)
-    assert result["noisy"]["ssim_gauss11_rgb"] == pytest.approx(np.mean(ssim), abs=1e-9)
-    assert result["noisy"]["psnr_rgb_u8"] == pytest.approx(
+    [one] = result["sets"]
+    assert (one["layout"], one["n"]) == ("blocks", 6)
+    assert [row["name"] for row in one["images"]] == ["00/00", "00/01", "01/00", "01/01", "02/00", "02/01"]
+    assert mean_of(result, "ours", "psnr_rgb_u8") == pytest.approx(np.mean(psnr), abs=0.02)
+    assert mean_of(result, "noisy", "ssim_gauss11_rgb") == pytest.approx(np.mean(ssim), abs=1e-9)
+    assert mean_of(result, "noisy", "psnr_rgb_u8") == pytest.approx(
         np.mean([psnr_rgb_u8(noisy[at], clean[at]) for at in each]), abs=1e-9
     )
     json.dumps(result, allow_nan=False)
@@ -152,4 +153,4 @@ def test_a_damaged_hdf5_file_is_one_clear_line(tmp_path: Path) -> None:
 
 @pytest.fixture(autouse=True)
 def _nothing_kept() -> None:
-    block_pairs._opened.cache_clear()
+    blocks_module._opened.cache_clear()

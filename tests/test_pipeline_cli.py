@@ -14,6 +14,7 @@ COMMANDS = [
     "train",
     "denoise",
     "evaluate",
+    "analyze",
     "inspect",
     "synth",
     "develop",

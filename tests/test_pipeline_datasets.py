@@ -8,10 +8,11 @@ from typer.testing import CliRunner
 from pipeline.commands import evaluate as command
 from pipeline.data.images import Image, from_float, to_float, write_image
 from pipeline.errors import UserError
-from pipeline.evaluation import evaluate as evaluation
+from pipeline.evaluation import contenders
 from pipeline.evaluation.datasets import find_pairs, holds_pairs, spread
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.metrics import psnr_rgb_u8, ssim_gauss11_rgb
+from pipeline.evaluation.summary import mean_of
 
 
 def put(path, pixels):
@@ -184,11 +185,12 @@ def test_an_evaluation_is_the_mean_of_per_image_values(tmp_path):
     rounded = [from_float(mean_of_rows(to_float(scene(i)[0])), np.uint8) for i in range(3)]
     psnr = [psnr_rgb_u8(rounded[i], scene(i)[1]) for i in range(3)]
     ssim = [ssim_gauss11_rgb(scene(i)[0], scene(i)[1]) for i in range(3)]
-    assert result["psnr_rgb_u8"] == pytest.approx(np.mean(psnr), abs=1e-6)
-    assert result["noisy"]["ssim_gauss11_rgb"] == pytest.approx(np.mean(ssim), abs=1e-9)
-    assert (result["layout"], result["n"], result["baselines"]) == ("pairs", 3, {})
-    assert result["protocol"] == "full images, 8-bit rounding, mean of per-image values"
-    assert [row["name"] for row in result["images"]] == ["s0", "s1", "s2"]
+    assert mean_of(result, "ours", "psnr_rgb_u8") == pytest.approx(np.mean(psnr), abs=1e-6)
+    assert mean_of(result, "noisy", "ssim_gauss11_rgb") == pytest.approx(np.mean(ssim), abs=1e-9)
+    [one] = result["sets"]
+    assert (one["layout"], one["n"], result["baselines"]) == ("pairs", 3, [])
+    assert result["protocol"]["text"] == "full images, 8-bit rounding, mean of per-image values"
+    assert [row["name"] for row in one["images"]] == ["s0", "s1", "s2"]
     assert seen == [(1, 3), (2, 3), (3, 3)]
     json.dumps(result, allow_nan=False)
 
@@ -196,9 +198,13 @@ def test_an_evaluation_is_the_mean_of_per_image_values(tmp_path):
 def test_the_result_does_not_depend_on_the_number_of_threads(tmp_path):
     make_pairs(tmp_path)
 
-    def numbers(workers):
-        result = evaluate(mean_of_rows, tmp_path, baselines=("tv",), workers=workers)
-        return [{key: value for key, value in row.items() if key != "seconds"} for row in result["images"]]
+    def numbers(threads):
+        result = evaluate(mean_of_rows, tmp_path, baselines=("tv",), threads=threads)
+        rows = [image["methods"] for image in result["sets"][0]["images"]]
+        return [
+            [{key: value for key, value in row.items() if key != "seconds"} for row in methods.values()]
+            for methods in rows
+        ]
 
     assert numbers(1) == numbers(4)
 
@@ -209,9 +215,9 @@ def test_alpha_does_not_count_and_grey_works(tmp_path):
     put(tmp_path / "a" / "noisy" / "x.png", noisy)
     put(tmp_path / "a" / "clean" / "x.png", clean)
     result = evaluate(mean_of_rows, tmp_path / "a", baselines=())
-    assert result["noisy"]["psnr_rgb_u8"] == pytest.approx(psnr_rgb_u8(noisy[..., :3], clean[..., :3]))
+    assert mean_of(result, "noisy", "psnr_rgb_u8") == pytest.approx(psnr_rgb_u8(noisy[..., :3], clean[..., :3]))
     make_pairs(tmp_path / "b", 1, shape=(24, 32, 1))
-    assert evaluate(mean_of_rows, tmp_path / "b", baselines=("tv",))["n"] == 1
+    assert evaluate(mean_of_rows, tmp_path / "b", baselines=("tv",))["sets"][0]["n"] == 1
 
 
 def test_a_damaged_picture_or_a_wrong_result_stops_the_evaluation(tmp_path):
@@ -232,29 +238,23 @@ def invoke(*args):
 
 def test_the_command_prints_one_json_object_and_writes_the_same(tmp_path, monkeypatch):
     make_pairs(tmp_path / "data")
-    monkeypatch.setattr(evaluation, "load_denoiser", lambda *_: mean_of_rows)
+    monkeypatch.setattr(contenders, "load_denoiser", lambda *_: mean_of_rows)
     out = tmp_path / "result.json"
     arguments = ("--model", "m", "--data", tmp_path / "data", "--baselines", "tv", "--limit", 2, "--out", out)
     result = invoke(*arguments, "--json")
     assert result.exit_code == 0, result.output
     answer = json.loads(result.stdout)
     assert answer == json.loads(out.read_text())
-    assert {
-        "layout",
-        "protocol",
-        "n",
-        "psnr_rgb_u8",
-        "ssim_gauss11_rgb",
-        "noisy",
-        "baselines",
-        "images",
-    } <= answer.keys()
-    assert (answer["n"], answer["available"]) == (2, 3)
+    assert {"format", "protocol", "metrics", "definitions", "models", "baselines", "sets", "groups"} <= answer.keys()
+    [one] = answer["sets"]
+    assert (one["n"], one["available"]) == (2, 3)
+    assert list(one["methods"]) == ["noisy", "tv", "m"]
+    assert list(one["methods"]["m"]["metrics"]) == ["psnr_rgb_u8", "ssim_gauss11_rgb"]
 
 
 def test_the_table_goes_to_stderr_and_names_the_metrics(tmp_path, monkeypatch):
     make_pairs(tmp_path)
-    monkeypatch.setattr(evaluation, "load_denoiser", lambda *_: mean_of_rows)
+    monkeypatch.setattr(contenders, "load_denoiser", lambda *_: mean_of_rows)
     result = invoke("--model", "m", "--data", tmp_path, "--baselines", "")
     assert result.stdout == ""
     assert "psnr_rgb_u8" in result.stderr

@@ -8,13 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import registered
 
 from pipeline.data.images import Image, write_image
 from pipeline.errors import UserError
@@ -23,6 +22,7 @@ from pipeline.evaluation.contenders import Model, contenders_of, read_models
 from pipeline.evaluation.evaluate import measure_sets
 from pipeline.evaluation.score_cache import ScoreCache
 from pipeline.evaluation.summary import mean_of
+from tests import registered
 
 Run = Callable[..., tuple[int, dict[str, Any] | None, str]]
 HEADLINE = "psnr_rgb_u8"
@@ -82,6 +82,19 @@ def test_models_and_sets_side_by_side_are_what_each_alone_is(clean: Path, pairs:
             assert mean_of(found, model.label, HEADLINE, at) == mean_of(alone, model.label, HEADLINE)
     assert mean_of(found, "noisy", HEADLINE, 1) > mean_of(found, "noisy", HEADLINE, 2)
     json.dumps(found, allow_nan=False)
+
+
+def test_classical_denoisers_share_one_noise_estimate_and_get_what_each_would_find(pairs: Path) -> None:
+    from pipeline.evaluation.baselines import BASELINES
+    from pipeline.evaluation.metrics import measure
+
+    one = data_set(pairs)
+    found = measure_sets([], [one], baselines=("nlm", "tv", "wavelet")).result
+    for case, image in zip(one.cases, found["sets"][0]["images"], strict=True):
+        noisy, truth = case.read()
+        assert truth is not None
+        for name in ("nlm", "tv", "wavelet"):
+            assert image["methods"][name]["metrics"] == measure(BASELINES[name](noisy), truth)
 
 
 def test_models_are_described_and_compared(pairs: Path, weights: list[Path]) -> None:
@@ -194,9 +207,9 @@ def test_equal_pictures_stay_infinite_through_the_cache(clean: Path, tmp_path: P
 
 def test_a_killed_evaluation_goes_on_where_it_was(tmp_path: Path, photo: np.ndarray) -> None:
     (tmp_path / "clean").mkdir()
-    for index in range(40):
-        write_image(tmp_path / "clean" / f"{index:02d}.png", Image(pixels=np.roll(photo, index, 0)[:160, :160]))
-    arguments = ["evaluate", "--clean", tmp_path / "clean", "--noise", "gaussian:15", "--baselines", "nlm,tv", "--json"]
+    for index in range(24):
+        write_image(tmp_path / "clean" / f"{index:02d}.png", Image(pixels=np.roll(photo, index, 0)[:128, :128]))
+    arguments = ["evaluate", "--clean", tmp_path / "clean", "--noise", "gaussian:15", "--baselines", "nlm", "--json"]
     command = [sys.executable, "-m", "pipeline", *map(str, arguments)]
     environment = {**os.environ, "UNVEIL_HOME": str(tmp_path / "home")}
     root = Path(__file__).resolve().parents[1]
@@ -218,11 +231,20 @@ def test_a_killed_evaluation_goes_on_where_it_was(tmp_path: Path, photo: np.ndar
     for file in kept.iterdir():
         pictures = [json.loads(line)["picture"] for line in file.read_text().splitlines() if line.endswith("}")]
         # What was there before the kill was not measured twice.
-        assert len(pictures) == len(set(pictures)) == 40
+        assert len(pictures) == len(set(pictures)) == 24
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator[None]:
+    from pipeline.cluster import start_ray
+
+    started = start_ray(2)
+    yield
+    started.leave()
 
 
 def test_workers_of_ray_find_the_same(
-    clean: Path, pairs: Path, weights: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ray: None, clean: Path, pairs: Path, weights: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch
 
@@ -274,7 +296,7 @@ def test_the_command_refuses_what_makes_no_sense(unveil: Run, clean: Path, pairs
     assert "--record: expected one model on one set" in refused(
         "--model", weights[0], "--data", pairs, "--clean", clean, "--noise", "isp", "--record"
     )
-    assert "without one; leave 'off' out" in refused("--model", weights[0], "--data", pairs, "--attention", "off")
+    assert "found one without; leave 'off' out" in refused("--model", weights[0], "--data", pairs, "--attention", "off")
 
 
 def test_photos_without_truth_get_measures_without_one(unveil: Run, pairs: Path, weights: list[Path]) -> None:
@@ -292,10 +314,31 @@ def test_photos_without_truth_get_measures_without_one(unveil: Run, pairs: Path,
     assert "3 photos without clean partners" in told
 
 
+def test_a_tracked_evaluation_is_found_in_mlflow_and_a_store_that_is_away_is_told_first(
+    unveil: Run, pairs: Path, weights: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    arguments = ("evaluate", "--model", f"a={weights[0]}", "--data", pairs, "--baselines", "", "--json")
+    monkeypatch.setenv("UNVEIL_HOME", str(tmp_path / "own"))
+    code, found, told = unveil(*arguments, "--track", "--report", tmp_path / "r.html")
+    assert code == 0, told
+    assert found is not None
+    from pipeline.tracking import connect
+
+    run = connect().MlflowClient().get_run(found["tracked"]["run_id"])
+    mean = found["sets"][0]["methods"]["a"]["metrics"][HEADLINE]["mean"]
+    assert run.data.metrics[f"pairs/a/{HEADLINE}"] == pytest.approx(mean)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    code, answer, told = unveil(*arguments, "--track", "--fresh")
+    assert code == 1
+    assert answer is not None
+    assert "does not answer" in answer["error"]
+
+
 def test_many_sets_are_one_table_and_markup_in_names_is_text(
     unveil: Run, clean: Path, weights: list[Path], tmp_path: Path
 ) -> None:
-    odd = clean.rename(tmp_path / "[red]set[/red]")
+    odd = clean.rename(tmp_path / "[red]set")
     code, _, told = unveil(
         "evaluate", "--model", f"[b]x={weights[0]}", "--clean", odd, "--noise", "poisson:2,3,4", "--baselines", "tv"
     )

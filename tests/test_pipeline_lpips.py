@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pipeline.errors import UserError
 from pipeline.evaluation import lpips
 from pipeline.evaluation.metrics import METRICS, measure, pick_metrics
+from pipeline.weights_import import read_weights
 from raw.child_process import ChildProcess
 
 SHAPES = {0: (64, 3, 11, 11), 3: (192, 64, 5, 5), 6: (384, 192, 3, 3), 8: (256, 384, 3, 3), 10: (256, 256, 3, 3)}
@@ -159,8 +160,16 @@ def test_safetensors_do_too_and_changed_files_are_read_again(
     assert all(torch.equal(read[name], tensor) for part in weights for name, tensor in part.items())
     assert lpips.lpips_weights(tmp_path, reader) is read
     doubled = {name: 2 * tensor for name, tensor in weights[1].items()}
-    safetensors.torch.save_file({**doubled, "more": torch.zeros(1)}, tmp_path / "alex.safetensors")
+    safetensors.torch.save_file(doubled, tmp_path / "alex.safetensors")
     assert torch.equal(lpips.lpips_weights(tmp_path, reader)["lin0.model.1.weight"], doubled["lin0.model.1.weight"])
+
+
+def test_what_is_not_needed_of_alexnet_is_not_sent(folder: Path, reader: ChildProcess) -> None:
+    read = read_weights(
+        folder / "alexnet-owt-7be5be79.pth", first="features.0.weight", prefix="features.", what="it", reader=reader
+    )
+    assert len(read.names) == 2 * len(SHAPES)
+    assert all(name.startswith("features.") for name in read.names)
 
 
 def test_other_networks_and_programs_are_refused_by_name(

@@ -100,7 +100,14 @@ def test_floats_are_clipped_and_rounded_not_cut():
 
 def test_sixteen_bit_images_are_measured_as_eight():
     clean = np.random.default_rng(0).integers(0, 255, (16, 16, 3), dtype=np.uint8)
-    assert psnr_rgb_u8(clean.astype(np.uint16) * 257, clean) == math.inf
+    deep = clean.astype(np.uint16) * 257
+    assert measure(deep, clean, ("psnr_rgb_u8", "psnr_rgb_float")) == {
+        "psnr_rgb_u8": math.inf,
+        "psnr_rgb_float": math.inf,
+    }
+    # Less than half a grey level is nothing to the one, and an error to the other.
+    assert psnr_rgb_u8(deep + 64, clean) == math.inf
+    assert METRICS["psnr_rgb_float"].run(deep + 64, clean) == pytest.approx(20 * math.log10(65535 / 64))
 
 
 def test_equal_images_have_ssim_one_and_any_size_from_11_works():
@@ -193,7 +200,7 @@ def test_the_luma_is_that_of_scikit_image(photo):
     assert METRICS["psnr_y"].run(noisy, clean) == pytest.approx(10 * math.log10(255**2 / error), abs=1e-6)
 
 
-def test_truncation_is_that_of_astype_uint8_in_float32(photo):
+def test_truncation_is_that_of_astype_uint8(photo):
     noisy, clean = photo
     cut = (np.clip(noisy, 0, 1) * 255).astype(np.uint8).astype(np.float64)
     expected = 10 * math.log10(255**2 / np.mean((cut - clean) ** 2))

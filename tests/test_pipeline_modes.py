@@ -196,17 +196,18 @@ def test_an_evaluation_shows_both_sides_of_the_offset_and_what_it_cost(unveil: R
     _, level, _ = unveil(*arguments, "--offset", "level", "--json")
     assert kept is not None
     assert level is not None
-    assert kept["by_offset"] == level["by_offset"]
-    assert kept["psnr_rgb_u8"] == kept["by_offset"]["keep"]["psnr_rgb_u8"]
-    assert level["psnr_rgb_u8"] == level["by_offset"]["level"]["psnr_rgb_u8"]
+    ours = [found["sets"][0]["methods"]["unet"] for found in (kept, level)]
+    psnr = [method["metrics"]["psnr_rgb_u8"]["mean"] for method in ours]
+    assert ours[0]["by_offset"] == ours[1]["by_offset"]
+    assert psnr == [ours[0]["by_offset"][how]["psnr_rgb_u8"] for how in ("keep", "level")]
     # 20 log10(255 / rms) of noise of 10 with and without an offset of 12.75.
-    assert kept["psnr_rgb_u8"] == pytest.approx(20 * np.log10(255 / np.hypot(10, 12.75)), abs=0.2)
-    assert level["psnr_rgb_u8"] == pytest.approx(20 * np.log10(25.5), abs=0.2)
-    assert kept["visible_offsets"] == 2
-    assert kept["seconds_per_megapixel"] > 0
-    assert (kept["mode"]["offset"], level["mode"]["offset"]) == ("keep", "level")
+    assert psnr[0] == pytest.approx(20 * np.log10(255 / np.hypot(10, 12.75)), abs=0.2)
+    assert psnr[1] == pytest.approx(20 * np.log10(25.5), abs=0.2)
+    assert ours[0]["visible_offsets"] == 2
+    assert ours[0]["seconds_per_megapixel"] > 0
+    assert [found["models"][0]["mode"]["offset"] for found in (kept, level)] == ["keep", "level"]
     _, _, told = unveil(*arguments)
-    assert "ours with --offset level" in told
+    assert "unet with --offset level" in told
     assert "visibly off in 2 of 2 images" in told
     assert "1 x the network" in told
 
@@ -233,7 +234,7 @@ def test_what_a_model_was_validated_with_is_recorded_and_another_mode_is_noted(
     validated = denoiser.card["validated"]
     assert validated["mode"]["attention"] == "ensemble"
     assert (validated["mode"]["draws"], validated["mode"]["seed"], validated["n"]) == (2, 0, 2)
-    assert validated["metrics"]["psnr_rgb_u8"] == found["psnr_rgb_u8"]
+    assert validated["metrics"]["psnr_rgb_u8"] == found["sets"][0]["methods"]["swin"]["metrics"]["psnr_rgb_u8"]["mean"]
     assert len(validated["data_hash"]) == 64
     assert warned("--attention", "ensemble", "--draws", 2) is None
     assert warned("--attention", "off") == (

@@ -20,9 +20,11 @@ from typing import Any
 import pytest
 
 from pipeline.errors import RunError, UserError
+from pipeline.evaluation.tracked import track_evaluation
 from pipeline.registry.pull import pull
 from pipeline.registry.store import register_weights
 from tests.registered import weights
+from tests.test_pipeline_tracked import evaluation
 
 pytestmark = pytest.mark.slow
 Run = Callable[..., tuple[int, dict[str, Any] | None, str]]
@@ -173,3 +175,27 @@ def test_a_team_shares_a_model_through_a_server_that_asks_who_they_are(
     code, _, text = unveil("models", "promote", "shared", 1)
     assert code in (1, 2)
     assert PASSWORD not in text
+
+
+def test_a_server_adds_nothing_to_stdout_and_knows_the_page_of_an_evaluation(
+    guarded: ThreadingHTTPServer,
+    tmp_path: Path,
+    unveil: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    address = f"127.0.0.1:{guarded.server_port}"
+    monkeypatch.setenv("UNVEIL_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{USER}:{PASSWORD}@{address}")
+    code, registered, _ = unveil("models", "register", weights(tmp_path / "w"), "--name", "judged", "--json")
+    assert code == 0
+    assert registered is not None
+    made = track_evaluation(evaluation(), models=[("ours", "models:/judged@champion")])
+    assert made["url"].startswith(f"http://{address}/#/experiments/")
+    assert made["url"].endswith(f"/runs/{made['run_id']}")
+    assert made["linked"][0]["version"] == registered["version"]
+    assert capsys.readouterr().out == ""
+    _, rows, _ = unveil("models", "list", "--json")
+    assert rows is not None
+    (row,) = [row for row in rows["models"] if row["model"] == "judged"]
+    assert row["evaluations"]["kodak24 poisson 3.5"]["run_id"] == made["run_id"]

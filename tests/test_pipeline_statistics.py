@@ -124,6 +124,11 @@ def test_random_sign_patterns_agree_with_all_of_them() -> None:
     assert found == sign_flip_p(differences)
 
 
+def test_sums_that_are_equal_but_for_rounding_count_as_equal() -> None:
+    differences = [7, -6, -8, 7, -9]
+    assert sign_flip_p(np.array(differences) / 10) == sign_flip_p(np.array(differences, dtype=float)) == 20 / 32
+
+
 def test_a_p_value_is_never_zero() -> None:
     assert sign_flip_p(np.full(100, 1.0)) == 1 / (1 + RESAMPLES)
     assert sign_flip_p(np.zeros(100)) == 1.0

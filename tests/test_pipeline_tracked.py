@@ -168,6 +168,7 @@ def test_an_evaluation_is_found_from_the_registered_version(tmp_path: Path, unve
     assert json.loads(version.tags[EVALUATION_TAG + "my_photos_ best_"])["value"] is None
     # The page of the logged model, which that of the version leads to, holds the metrics with their data set.
     logged = client().get_logged_model(link["model_id"])
+    assert json.loads(logged.tags["mlflow.modelVersions"]) == [{"name": "judged", "version": 1}]
     kept = {metric.key: metric for metric in logged.metrics}
     metric = kept[f"kodak24 poisson 3.5/ours/{PSNR}"]
     assert (metric.value, metric.dataset_name, metric.run_id) == (31.25, "kodak24 poisson 3.5", made["run_id"])
@@ -204,9 +205,12 @@ def test_a_run_folder_leads_to_its_run_model_and_version(tmp_path: Path) -> None
     folder = tmp_path / "run"
     weights(folder / "weights")
     tracker = Tracker("trained", run_name="run")
-    register(folder / "weights", run_id=tracker.run_id, model="grown", alias="champion")
+    for model in ("a-sibling", "grown"):
+        register(folder / "weights", run_id=tracker.run_id, model=model, alias="champion")
     register(folder / "weights", run_id=tracker.run_id, model="grown", alias="champion")
     tracker.finish("FINISHED")
+    # MLflow lists what was changed last first.
+    client().set_model_version_tag("a-sibling", "1", "seen", "yes")
     (folder / "mlflow.json").write_text(json.dumps({"run_id": tracker.run_id}))
     for ref in (str(folder), str(folder / "weights"), f"runs:/{tracker.run_id}"):
         link = find_link("ours", ref)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,41 @@ from pipeline.errors import RunError, UserError
 from pipeline.inference.denoiser import Denoiser
 from pipeline.inference.files import convert_files
 from pipeline.inference.outputs import OutputOptions
-from pipeline.inference.results import FileResult, Made
+from pipeline.inference.results import FileResult, FilesSummary, Made
 
 EVAL_VERSION = "1.0"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DndBundle:
+    """A bundle that was written, or a part of it."""
+
+    out: Path
+    files: FilesSummary
+    """What became of each image."""
+
+    boxes: int
+    """How many there are in all."""
+
+    made_by: dict[str, Any]
+    """Weights and mode."""
+
+    @property
+    def checked(self) -> int:
+        """Files that were read again and are as the server wants them."""
+        return self.files.count("ok") + self.files.count("skipped")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form: the files and counts, ``boxes``, ``checked``, ``complete`` and ``made_by``."""
+        return {
+            "benchmark": "dnd",
+            "out": str(self.out),
+            **self.files.to_dict(),
+            "boxes": self.boxes,
+            "checked": self.checked,
+            "complete": not self.files.count("failed"),
+            "made_by": self.made_by,
+        }
 
 
 def submit_dnd(
@@ -30,8 +63,7 @@ def submit_dnd(
     *,
     overwrite: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
-    on_file: Callable[[FileResult], None] | None = None,
-) -> dict[str, Any]:
+) -> DndBundle:
     """Denoise every box and write ``0001.mat`` to ``0050.mat``; files that are there already are left alone.
 
     The crops are clipped to [0, 1] and not rounded. So a submission that was cut short goes on where it stopped. In
@@ -43,11 +75,9 @@ def submit_dnd(
         out: folder to write to; created.
         overwrite: make files again that are there.
         on_progress: called as (boxes done, boxes).
-        on_file: called after each image.
 
     Returns:
-        A dict that JSON can hold: what became of each file, the counts, whether all passed the check
-        (``complete``), and what made it.
+        What became of each file, all of which passed the check but the failed ones.
 
     Raises:
         UserError: the folder holds another submission.
@@ -75,8 +105,6 @@ def submit_dnd(
     def after(result: FileResult) -> None:
         count = places[Path(result.source)] + 1
         advance(sum(len(boxes) for boxes in dnd.boxes[:count]))
-        if on_file is not None:
-            on_file(result)
 
     outputs = [out / image.path.name for image in dnd.images]
     summary = convert_files(dnd.images, outputs, convert, OutputOptions(overwrite=overwrite), on_progress=after)
@@ -85,15 +113,7 @@ def submit_dnd(
     for result, boxes in zip(summary.files, dnd.boxes, strict=True):
         if result.status != "failed":
             check_bundle_file(Path(result.output), boxes)
-    return {
-        "benchmark": "dnd",
-        "out": str(out),
-        **summary.to_dict(),
-        "boxes": total,
-        "checked": summary.count("ok") + summary.count("skipped"),
-        "complete": not summary.count("failed"),
-        "made_by": made_by,
-    }
+    return DndBundle(out=out, files=summary, boxes=total, made_by=made_by)
 
 
 def denoise_crop(denoiser: Denoiser, noisy: NDArray[np.float32], source: Path) -> NDArray[np.float32]:
@@ -116,31 +136,54 @@ def write_bundle_file(path: Path, crops: list[NDArray[np.float32]]) -> None:
         savemat(str(temporary), values, appendmat=False)
 
 
-def check_bundle_file(path: Path, boxes: NDArray[np.int64]) -> None:
+def check_bundle_file(path: Path, boxes: NDArray[np.int64], *, raw: bool = False) -> list[NDArray[np.float32]]:
     """Read a file of the bundle and check all that the server needs.
+
+    Args:
+        path: one of ``0001.mat`` to ``0050.mat``.
+        boxes: (N, 4) as in `Dnd.boxes`; their sizes count.
+        raw: whether it is of the raw track, whose crops have no colours.
+
+    Returns:
+        The crops, (H, W, 3) or (H, W).
 
     Raises:
         RunError: names the file, what was expected and what was found.
     """
-    from scipy.io import loadmat
-
-    try:
-        values = loadmat(str(path))
-    except Exception as error:
-        raise RunError(f"{shown(path)}: expected a MATLAB file, found a damaged one; make it again") from error
+    values = _values(path)
     cells = values.get("Idenoised")
     if cells is None or cells.dtype != object or cells.shape != (1, len(boxes)):
         found = "none" if cells is None else f"{cells.shape} {cells.dtype}"
         raise _wrong(path, f"Idenoised as a 1x{len(boxes)} cell array", found)
     for index, (crop, (top, left, bottom, right)) in enumerate(zip(cells[0], boxes.tolist(), strict=True)):
-        shape = (bottom - top, right - left, 3)
+        shape = (bottom - top, right - left) if raw else (bottom - top, right - left, 3)
         if crop.shape != shape or crop.dtype != np.float32:
             raise _wrong(path, f"box {index + 1} as {shape} float32", f"{crop.shape} {crop.dtype}")
         if not (np.isfinite(crop).all() and crop.min() >= 0 and crop.max() <= 1):
             raise _wrong(path, f"box {index + 1} within [0, 1]", f"{crop.min()} to {crop.max()}")
     rest = {name: np.asarray(values.get(name)).tolist() for name in ("israw", "eval_version")}
-    if rest != {"israw": [[0]], "eval_version": [EVAL_VERSION]}:
-        raise _wrong(path, f"israw 0 and eval_version {EVAL_VERSION}", json.dumps(rest, default=str))
+    if rest != {"israw": [[int(raw)]], "eval_version": [EVAL_VERSION]}:
+        raise _wrong(path, f"israw {int(raw)} and eval_version {EVAL_VERSION}", json.dumps(rest, default=str))
+    return list(cells[0])
+
+
+def is_raw(path: Path) -> bool:
+    """Return whether a file of a bundle says that it is of the raw track.
+
+    Raises:
+        RunError: it cannot be read.
+    """
+    told = np.asarray(_values(path).get("israw", 0))
+    return bool(told.size == 1 and told.dtype.kind in "biuf" and told.item())
+
+
+def _values(path: Path) -> dict[str, Any]:
+    from scipy.io import loadmat
+
+    try:
+        return dict(loadmat(str(path)))
+    except Exception as error:
+        raise RunError(f"{shown(path)}: expected a MATLAB file, found a damaged one; make it again") from error
 
 
 def _wrong(path: Path, expected: str, found: str) -> RunError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,9 @@ from pipeline.inference.denoiser import Denoiser
 CSV_NAME, MAT_NAME = "SubmitSrgb.csv", "SubmitSrgb.mat"
 PUBLISHED = (40, 32, 256, 256, 3)
 """Shape of BenchmarkNoisyBlocksSrgb: images, blocks an image, height, width, colours."""
+
+OPTIONAL = {"MethodName": "unveil", "Authors": "", "PaperTitle": "", "Venue": ""}
+"""What the server at York showed beside the numbers."""
 
 
 def open_benchmark(data: Path) -> Blocks:
@@ -45,6 +48,7 @@ def submit_sidd(
     out: Path,
     *,
     old_server: bool = False,
+    about: Mapping[str, str] | None = None,
     overwrite: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
@@ -58,6 +62,7 @@ def submit_sidd(
         blocks: of `open_benchmark`.
         out: folder to write to; created.
         old_server: also write ``SubmitSrgb.mat``, as the server at York took it.
+        about: what its ``OptionalData`` says, by the names of `OPTIONAL`; by default the method is unveil.
         overwrite: replace files that are there.
         on_progress: called as (blocks done, blocks).
 
@@ -94,7 +99,7 @@ def submit_sidd(
         raise RunError(f"{shown(path)}: expected the bytes that were written, found others; is the disk sound?")
     per_megapixel = seconds / (len(blocks) * size / 3 / 1e6)
     if kept is not None:
-        _write_mat(out / MAT_NAME, kept, per_megapixel)
+        _write_mat(out / MAT_NAME, kept, per_megapixel, about or {})
     return {
         "benchmark": "sidd",
         "csv": str(path),
@@ -118,11 +123,10 @@ def denoise_block(denoiser: Denoiser, noisy: NDArray[np.uint8], index: int) -> N
     return np.asarray(from_float(result, np.uint8))
 
 
-def _write_mat(path: Path, blocks: NDArray[np.uint8], per_megapixel: float) -> None:
+def _write_mat(path: Path, blocks: NDArray[np.uint8], per_megapixel: float, about: Mapping[str, str]) -> None:
     from scipy.io import loadmat, savemat
 
-    names = ("MethodName", "Authors", "PaperTitle", "Venue")
-    optional = {name: "unveil" if name == "MethodName" else "" for name in names}
+    optional = {**OPTIONAL, **about}
     with replacing(path) as temporary:
         values = {"DenoisedBlocksSrgb": blocks, "TimeMPSrgb": per_megapixel, "OptionalData": optional}
         savemat(str(temporary), values, appendmat=False, do_compression=True)

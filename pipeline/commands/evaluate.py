@@ -12,7 +12,6 @@ from pipeline.commands.options import Attention, Draws, Json, Offset
 if TYPE_CHECKING:
     from pipeline.evaluation.cases import CaseSet
     from pipeline.evaluation.contenders import Model
-    from pipeline.evaluation.evaluate import Evaluation
 
 
 def evaluate(
@@ -123,6 +122,10 @@ def evaluate(
         from pipeline.errors import UserError
 
         raise UserError("--model, --baselines: expected somebody to measure, found neither")
+    if track:
+        from pipeline.tracking import check_store
+
+        check_store()
     keep_freed_memory()
     cache = ScoreCache(read=not fresh)
     with progress() as bar:
@@ -148,10 +151,35 @@ def evaluate(
         out.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(out, (json.dumps(result, indent=1) + "\n").encode())
     if report is not None:
-        _write_report(report, found, sets, models)
+        from pipeline.evaluation.evaluation_report import report_evaluation
+        from pipeline.evaluation.report import command_line
+
+        again = command_line(
+            "evaluate",
+            model=model,
+            data=data,
+            layout=None if layout == "auto" else layout,
+            clean=clean,
+            noise=noise,
+            suite=suite,
+            seed=seed or None,
+            protocol=None if protocol == "unveil" else protocol,
+            metrics=metrics,
+            baselines=None if baselines == "nlm,tv" else baselines,
+            limit=limit,
+            attention=attention,
+            draws=draws,
+            offset=offset,
+        )
+        report_evaluation(report, found, sets, models, commands=[again])
         console.print(f"report: {shown(report)}", markup=False, soft_wrap=True)
     if track:
-        result["tracked"] = _track(result, models, report)
+        from pipeline.evaluation.tracked import track_evaluation
+
+        named = [(one.label, one.ref) for one in models if one.ref is not None]
+        tracked = result["tracked"] = track_evaluation(result, report=report, models=named)
+        for line in (f"tracked: {tracked['url'] or tracked['run_id']}", *tracked["notes"]):
+            console.print(line, markup=False, soft_wrap=True)
     for one in result["sets"]:
         for path in one["unpaired"]:
             console.print(f"no partner, left out: {shown(path)}", markup=False, style="yellow", soft_wrap=True)
@@ -228,17 +256,6 @@ def _windows(sets: list[CaseSet]) -> Any:
     from pipeline.evaluation.pictures import sheet_numbers
 
     return lambda one: sheet_numbers(one, len(sets))
-
-
-def _write_report(path: Path, found: Evaluation, sets: list[CaseSet], models: list[Model]) -> None:
-    raise NotImplementedError
-
-
-def _track(result: dict[str, Any], models: list[Model], report: Path | None) -> dict[str, Any]:
-    from pipeline.evaluation.tracked import track_evaluation
-
-    named = [(model.label, model.ref) for model in models if model.ref is not None]
-    return track_evaluation(result, report=report, models=named)
 
 
 def _nobody(image: Any, /) -> Any:

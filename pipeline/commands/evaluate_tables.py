@@ -80,8 +80,9 @@ def _photos(one: Mapping[str, Any]) -> None:
         table.add_column(Text(label), justify="right")
     for name in BLIND_DEFINITIONS:
         values = [blind.get(name) for blind in shown.values()]
-        if any(value is not None for value in values):
-            table.add_row(name, *("-" if value is None else f"{value:.3g}" for value in values))
+        # Channels and lags have numbers of their own in the JSON; each is in one number here already.
+        if any(isinstance(value, int | float) for value in values):
+            table.add_row(name, *(f"{value:.3g}" if isinstance(value, int | float) else "-" for value in values))
     console.print(table)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import threading
-from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 from pipeline.errors import UserError
 
 FloatImage = NDArray[np.float32]
-Baseline = Callable[[FloatImage], FloatImage]
+
+
+class Baseline(Protocol):
+    """A classical denoiser."""
+
+    def __call__(self, image: FloatImage, sigma: float | None = None, /) -> FloatImage:
+        """Denoise (H, W, 1 or 3) float32 in [0, 1]; ``sigma`` is that of `noise_sigma` if it is known already."""
+
+
 _SMALLEST = 32
 
 

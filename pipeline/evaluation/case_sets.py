@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pipeline.data.folders import scan
 from pipeline.data.paths import shown
@@ -15,8 +15,6 @@ from pipeline.evaluation.datasets import find_pairs, holds_pairs, spread
 
 if TYPE_CHECKING:
     from noise.tone_mapping import ToneMapping
-
-_T = TypeVar("_T")
 
 
 class Noise(NamedTuple):

@@ -125,7 +125,7 @@ class NoisedCase:
 
     def identity(self) -> str:
         """Hash the clean content, the recipe, the seed and the relative path."""
-        from noise import recipe_to_dict
+        from noise.recipe import recipe_to_dict
 
         recipe = json.dumps(recipe_to_dict(self.recipe), sort_keys=True)
         return _hash("noised", file_hash(self.source), recipe, str(self.seed), self.relative.as_posix())

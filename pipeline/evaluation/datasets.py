@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, TypeVar, get_args
 
 from pipeline.data.blocks import Block
 from pipeline.data.folders import SourceFile, scan
@@ -15,6 +15,7 @@ from pipeline.errors import UserError
 from pipeline.evaluation.block_pairs import block_files, holds_blocks, open_block_pairs
 
 Layout = Literal["auto", "pairs", "polyu", "sidd", "nind", "blocks"]
+T = TypeVar("T")
 _DESCRIPTIONS = {**PATTERNS, "blocks": "ValidationNoisyBlocksSrgb.mat and ValidationGtBlocksSrgb.mat"}
 
 
@@ -112,13 +113,13 @@ def data_files(folder: str | Path) -> list[SourceFile]:
     return scan([folder])
 
 
-def spread(pairs: list[Pair], limit: int | None) -> list[Pair]:
-    """Return at most ``limit`` pairs, evenly spaced, so that a few stand for all scenes."""
-    if limit is None or limit >= len(pairs):
-        return pairs
+def spread(pictures: list[T], limit: int | None) -> list[T]:
+    """Return at most ``limit`` of them, evenly spaced, so that a few stand for all scenes."""
+    if limit is None or limit >= len(pictures):
+        return pictures
     if limit < 1:
         raise UserError(f"--limit: expected at least 1, found {limit}")
-    return [pairs[index * len(pairs) // limit] for index in range(limit)]
+    return [pictures[index * len(pictures) // limit] for index in range(limit)]
 
 
 def _both_sides(found: Sequence[Member]) -> bool:

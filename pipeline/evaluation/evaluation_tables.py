@@ -86,4 +86,9 @@ def _plain(text: str) -> str:
 
 def _columns(rows: list[dict[str, Any]]) -> Table:
     names = dict.fromkeys(name for row in rows for name in row)
-    return {name: [row.get(name) for row in rows] for name in names}
+    return {name: [_short(row.get(name)) for row in rows] for name in names}
+
+
+def _short(value: Any) -> Any:
+    """Six digits: more are noise, and a page shows the first ones of a narrow column."""
+    return float(f"{value:.6g}") if isinstance(value, float) else value

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.data.images import from_float
 from pipeline.errors import UserError
-from pipeline.evaluation.baselines import BASELINES
+from pipeline.evaluation.baselines import BASELINES, noise_sigma
 from pipeline.evaluation.blind import blind_measures
 from pipeline.evaluation.cases import Case, FloatImage, Sides, checked
 from pipeline.evaluation.contenders import Contender
@@ -75,13 +75,32 @@ def score_case(
         }
     )
     results: dict[str, FloatImage] = {}
+    noise = _Noise(sides.noisy)
     for one in contenders:
         scored.rows[one.label], results[one.label] = _score(
-            case, sides, one, metrics, denoisers, one_at_a_time or threading.Lock()
+            case, sides, one, metrics, denoisers, noise, one_at_a_time or threading.Lock()
         )
     if crops:
         scored.crops = _cut(sides, results)
     return scored
+
+
+class _Noise:
+    """The noise of a picture as classical denoisers estimate it, once for all of them."""
+
+    def __init__(self, noisy: FloatImage) -> None:
+        self._noisy = noisy
+        self._seconds: float | None = None
+        self.sigma = 0.0
+
+    def measured(self) -> float:
+        """Measure it if nobody has, and return the seconds that it took the first one beside its own."""
+        if self._seconds is not None:
+            return self._seconds
+        start = time.perf_counter()
+        self.sigma = noise_sigma(self._noisy)
+        self._seconds = time.perf_counter() - start
+        return 0.0
 
 
 def _score(
@@ -90,6 +109,7 @@ def _score(
     one: Contender,
     metrics: Sequence[str],
     denoisers: Mapping[str, Denoiser],
+    noise: _Noise,
     one_at_a_time: threading.Lock,
 ) -> tuple[Row, FloatImage]:
     noisy, clean = sides
@@ -99,7 +119,8 @@ def _score(
     if one.kind == "noisy":
         denoised = noisy
     elif one.kind == "classical":
-        denoised = BASELINES[one.name](noisy)
+        start -= noise.measured()
+        denoised = BASELINES[one.name](noisy, noise.sigma)
     else:
         assert network is not None
         with one_at_a_time:

@@ -33,6 +33,7 @@ class Views:
         if image.shape != clean.shape or image.ndim != 3:
             raise ValueError(f"expected two (H, W, C) images of one shape, got {image.shape} and {clean.shape}")
         self._images = (image, clean)
+        self.height, self.width = image.shape[:2]
 
     @cached_property
     def rounded(self) -> Both:
@@ -47,7 +48,7 @@ class Views:
     @cached_property
     def truncated(self) -> Both:
         """Cut down to the 8-bit value below."""
-        return _truncated(self._images[0]), _truncated(self._images[1])
+        return np.floor(self.unrounded[0]), np.floor(self.unrounded[1])
 
     @cached_property
     def luma(self) -> Both:
@@ -93,15 +94,6 @@ def _unrounded(image: NDArray[Any]) -> Array:
         # Exactly: 255 / 65535 = 1 / 257.
         return image.astype(np.float64) / 257
     return np.clip(image.astype(np.float64), 0.0, 1.0) * 255
-
-
-def _truncated(image: NDArray[Any]) -> Array:
-    if image.dtype == np.uint8:
-        return image.astype(np.float64)
-    # In float32, as the codes that do this: there k / 255 * 255 is k again, and in float64 often less.
-    scaled = np.clip(to_float(image), 0.0, 1.0) * np.float32(255)
-    cut: Array = np.floor(scaled).astype(np.float64)
-    return cut
 
 
 def _luma(image: Array) -> Array:

@@ -5,6 +5,7 @@ With `tracking.py` and `served.py` the only importer of mlflow.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -117,6 +118,9 @@ def upload(served: Served, *, run_id: str, model: str, alias: str) -> Registered
                 model_id=logged.model_id,
             )
             version = int(made.version)
+            # As mlflow.register_model does: without it the page of the model says "not registered".
+            versions = json.dumps([{"name": model, "version": version}])
+            client.set_logged_model_tags(logged.model_id, {"mlflow.modelVersions": versions})
     except (RunError, OSError) as error:
         raise RunError(f"registry {masked_uri()}: could not register {model!r}: {one_line(error)}") from error
     if found.passed:

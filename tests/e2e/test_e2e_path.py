@@ -253,15 +253,18 @@ def test_evaluate_and_report_keep_their_contract_on_the_trained_model(world: dic
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert (found["layout"], found["n"]) == ("pairs", 1)
-    for row in (found, found["noisy"], found["baselines"]["nlm"], found["images"][0]["model"]):
-        assert 10 < row["psnr_rgb_u8"] < 60
-        assert 0 < row["ssim_gauss11_rgb"] <= 1
+    [one] = found["sets"]
+    assert (one["layout"], one["n"]) == ("pairs", 1)
+    assert list(one["methods"]) == ["noisy", "nlm", "e2e@champion"]
+    for method in one["methods"].values():
+        assert 10 < method["metrics"]["psnr_rgb_u8"]["mean"] < 60
+        assert 0 < method["metrics"]["ssim_gauss11_rgb"]["mean"] <= 1
     report = run(
         world["environment"], "report", world["base"] / "run", "--data", pairs, "--out", tmp_path / "r.html", "--json"
     )
     assert report.returncode == 0, report.stderr
-    assert json.loads(report.stdout)["psnr_rgb_u8"] == pytest.approx(found["psnr_rgb_u8"], abs=3)
+    ours = one["methods"]["e2e@champion"]["metrics"]["psnr_rgb_u8"]["mean"]
+    assert json.loads(report.stdout)["psnr_rgb_u8"] == pytest.approx(ours, abs=3)
     assert "<html" in (tmp_path / "r.html").read_text()
     seen = run(world["environment"], "inspect", pairs / "noisy", "--json")
     assert seen.returncode == 0, seen.stderr
