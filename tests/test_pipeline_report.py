@@ -2,6 +2,7 @@ import base64
 import io
 import json
 import re
+import shlex
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,57 +14,29 @@ from pipeline.data.folders import scan
 from pipeline.data.images import Image, from_float, read_image, write_image
 from pipeline.errors import UserError
 from pipeline.evaluation import run_report
-from pipeline.evaluation.encoding import (
-    image_url,
-    log_curve,
-    log_ticks,
-    residual_limit,
-    residual_url,
-    smoothed,
-    step_ticks,
-)
+from pipeline.evaluation.case_sets import data_set
+from pipeline.evaluation.contenders import OURS, Model
+from pipeline.evaluation.encoding import image_url, residual_limit, residual_url, smoothed
 from pipeline.evaluation.evaluate import evaluate
-from pipeline.evaluation.pictures import CROP, choose_rows, contact_sheet, pictures_of_pairs, pictures_of_photos
+from pipeline.evaluation.pictures import choose_rows, contact_sheet, pictures_of_photos, pictures_of_set
 from pipeline.evaluation.report import command_line, render_report, write_report
+from pipeline.evaluation.report_charts import Scale, line, number, spaced, steps
+from pipeline.evaluation.report_masks import mask_pictures
+from pipeline.evaluation.report_sheet import sheet_board
+from pipeline.evaluation.stored_evaluations import joined
+from pipeline.evaluation.train_command import train_command
+from pipeline.evaluation.windows import CROP
+from tests.report_data import CONFIG, evaluation_of, full_report, image_row, one_set
 
 EVIL = '<script>alert("x")</script>&\u202e'
 
 
-def row(name, noisy, model, detail=1.0, brightness=0.5, **baselines):
-    def values(psnr):
-        return {"psnr_rgb_u8": psnr, "ssim_gauss11_rgb": 0.9}
-
-    return {
-        "name": name,
-        "noisy": values(noisy),
-        "model": values(model),
-        "baselines": {key: values(value) for key, value in baselines.items()},
-        "detail": detail,
-        "brightness": brightness,
-        "seconds": 0.1,
-    }
+def row(name, noisy, ours, detail=1.0, brightness=0.5, **baselines):
+    return image_row(name, {"noisy": noisy, **baselines, "ours": ours}, detail=detail, brightness=brightness)
 
 
-def evaluation(rows, **top):
-    names = list(rows[0]["baselines"])
-
-    def mean(values):
-        return {"psnr_rgb_u8": float(np.mean([v["psnr_rgb_u8"] for v in values])), "ssim_gauss11_rgb": 0.9}
-
-    return {
-        "layout": "pairs",
-        "protocol": "full images",
-        "model": "runs/x",
-        "data": "data",
-        "n": len(rows),
-        "available": len(rows),
-        **mean([r["model"] for r in rows]),
-        "noisy": mean([r["noisy"] for r in rows]),
-        "baselines": {name: mean([r["baselines"][name] for r in rows]) for name in names},
-        "images": rows,
-        "unpaired": [],
-        **top,
-    }
+def evaluation(rows, labels=("ours",), **top):
+    return evaluation_of([one_set(rows)], labels, **top)
 
 
 def picture(seed=0, clean=True, **extra):
@@ -85,6 +58,15 @@ def picture(seed=0, clean=True, **extra):
     }
 
 
+def tile(seed=0, side=24, **extra):
+    noisy, denoised, clean = np.random.default_rng(seed).integers(0, 256, (3, side, side, 3), np.uint8)
+    return {"name": f"t{seed}", "set": "s", "noisy": noisy, "denoised": denoised, "clean": clean} | {
+        "psnr_noisy": 20.0,
+        "psnr_denoised": 25.0,
+        **extra,
+    }
+
+
 def render(**kwargs):
     defaults = {"title": "t", "run": None, "evaluation": None, "pictures": [], "commands": []}
     return render_report(**(defaults | kwargs))
@@ -93,7 +75,7 @@ def render(**kwargs):
 class Reader(HTMLParser):
     """Collects tags, attribute values and text, and checks that every tag is closed."""
 
-    VOID = frozenset({"meta", "img", "input", "br", "path"})
+    VOID = frozenset({"meta", "img", "input", "br", "path", "circle"})
 
     def __init__(self, html):
         super().__init__()
@@ -128,7 +110,7 @@ def test_every_section_has_its_data_and_empty_ones_are_left_out():
     )
     text = Reader(full).text
     for part in (
-        "Look for yourself",
+        "Pictures by rule",
         "Training",
         "Every image",
         "network.kind",
@@ -139,7 +121,7 @@ def test_every_section_has_its_data_and_empty_ones_are_left_out():
         assert part in text, part
     assert "3 h 10 min" in text
     empty = Reader(render()).text
-    for part in ("Look for yourself", "Training", "Every image", "PSNR"):
+    for part in ("Pictures by rule", "Training", "Every image", "PSNR"):
         assert part not in empty, part
 
 
@@ -155,24 +137,57 @@ def test_everything_from_outside_is_escaped():
     rows = [row(EVIL, 30.0, 33.0, nlm=32.0)]
     html = render(
         title=EVIL,
-        run={"history": [], "config": {EVIL: EVIL}, "facts": {EVIL: EVIL}},
-        evaluation=evaluation(rows, model=EVIL, data=EVIL, layout=EVIL, protocol=EVIL),
+        run={
+            "history": [],
+            "config": {EVIL: EVIL, "network": {"kind": EVIL}, "method": {"kind": EVIL}, "data": {"path": EVIL}},
+            "card": {"data": {"path": EVIL, "licence": EVIL, "hash": EVIL}},
+            "facts": {EVIL: EVIL},
+            "gate": {"passed": False, "why": EVIL, "measures": {}},
+        },
+        evaluation=evaluation_of(
+            [
+                one_set(rows, name=EVIL, data=EVIL, layout=EVIL, hash=EVIL, unpaired=[EVIL]),
+                one_set(rows, name=f"{EVIL} 1", noise={"recipe": EVIL, "level": 1.0}, kind="synthetic"),
+                one_set(rows, name=f"{EVIL} 2", noise={"recipe": EVIL, "level": 2.0}, kind="synthetic"),
+            ],
+            protocol={"name": EVIL, "text": EVIL},
+            definitions={EVIL: EVIL},
+            groups=[{"group": EVIL, "models": [EVIL], "sets": {EVIL: {}}}],
+        ),
         pictures=[picture(name=EVIL, reason=EVIL, rule=EVIL, baseline_name=EVIL)],
+        sheet=[tile(name=EVIL, set=EVIL)],
+        noise=[{"label": EVIL, "channels": [{"name": EVIL, "curve": [[0.1, 1e-3, 1]], "shot": None, "read": None}]}],
+        masks=[{"title": EVIL, "caption": EVIL, "pixels": np.zeros((4, 4, 3), np.uint8)}],
+        analysis={
+            "cka": [{"title": EVIL, "rows": [EVIL], "columns": [EVIL], "values": [[0.5]]}],
+            "srga": [{"model": EVIL, "noise": EVIL, "value": 0.1}],
+            "histograms": [{"model": EVIL, "noise": EVIL, "edges": [0, 1, 2], "density": [1, 2]}],
+            "conclusion": [EVIL],
+        },
+        tune={
+            "trials": [{"key": EVIL, "number": 1, "state": EVIL, "score": 1.0, "rung": 1, "overrides": {EVIL: EVIL}}],
+            "best": {"key": EVIL, "overrides": {EVIL: EVIL}},
+            "score_name": EVIL,
+            "score_definition": EVIL,
+        },
         commands=[EVIL],
     )
     reader = Reader(html)
-    assert "script" not in reader.tags
-    assert "<script" not in html
+    # The only script is ours, and the policy of the page lets no other run.
+    assert reader.tags.count("script") == 1
+    assert html.count("<script") == 1
+    assert "script-src 'sha256-" in html
+    assert "alert" not in html[html.index("<script>") : html.index("</script>")]
     assert 'alert("x")' in reader.text
 
 
 def test_nothing_is_loaded_from_anywhere():
-    html = render(evaluation=evaluation([row("a", 30.0, 33.0)]), pictures=[picture()])
-    bare = re.sub(r"data:image/png;base64,[A-Za-z0-9+/=]*", "data:", html)
-    assert not re.search(r"https?:|//|@import|src=\"(?!data:)|url\((?!data:)", bare)
+    html = render(evaluation=evaluation([row("a", 30.0, 33.0)]), pictures=[picture()], sheet=[tile()])
+    bare = re.sub(r"data:image/(png|jpeg);base64,[A-Za-z0-9+/=]*", "data:", html)
+    # url(#diverging) is the filter inside of the page.
+    assert not re.search(r"https?:|//|@import|src=\"(?!data:)|url\((?!data:|#diverging\))", bare)
     assert "default-src 'none'" in html
-    for value in Reader(html).values:
-        assert "url(" not in value or "url(data:image/png;base64," in value
+    assert not any("url(" in value for value in Reader(html).values)
 
 
 def test_a_real_report_stays_below_six_megabytes(tmp_path):
@@ -213,9 +228,12 @@ def test_a_name_that_is_no_text_does_not_stop_the_report(tmp_path):
 
 def test_equal_images_and_missing_values_do_not_break_the_report():
     rows = [row("a", None, None, nlm=None)]
-    top = evaluation([row("a", 30.0, 31.0, nlm=30.0)])
-    html = render(evaluation={**top, "images": rows, "noisy": rows[0]["noisy"], "psnr_rgb_u8": None})
+    html = render(evaluation=evaluation(rows))
     assert "equal" in Reader(html).text
+    nothing = one_set([row("a", 30.0, 31.0)])
+    nothing["methods"]["ours"] |= {"metrics": {}, "seconds_per_megapixel": None}
+    nothing["images"][0]["methods"]["ours"]["metrics"] = {}
+    Reader(render(evaluation=evaluation_of([nothing])))
 
 
 def decode(url):
@@ -248,13 +266,34 @@ def test_one_scale_fits_the_widest_residual():
 
 
 def test_curves_are_logarithmic_and_ticks_are_round():
-    assert log_curve([0, 5, 10], [1.0, 0.1, 0.01], low=0.01, high=1.0, span=(0, 10)) == (
-        "M0.0,0.0L500.0,500.0L1000.0,1000.0"
-    )
-    assert log_ticks(0.015, 0.3) == pytest.approx([0.02, 0.05, 0.1, 0.2])
-    assert step_ticks(10, 2000) == [500, 1000, 1500, 2000]
+    x, y = Scale(0, 10), Scale(0.01, 1.0, log=True)
+    assert line([(0, 1.0), (5, 0.1), (10, 0.01)], x, y) == "M0.0,0.0L500.0,500.0L1000.0,1000.0"
+    assert Scale(0.015, 0.3, log=True).ticks() == pytest.approx([0.02, 0.05, 0.1, 0.2])
+    assert Scale(10, 2000).ticks(5) == [500, 1000, 1500, 2000]
     assert smoothed([2.0] * 9, 3) == pytest.approx([2.0] * 9)
     assert smoothed([1.0, 100.0, 1.0], 3)[1] == pytest.approx(100 ** (1 / 3))
+
+
+def test_a_histogram_is_drawn_with_its_edges_and_falls_to_the_bottom():
+    path = steps([0, 1, 2], [1.0, 0.5], Scale(0, 2), Scale(0, 1))
+    assert path == "M0.0,1000.0L0.0,0.0L500.0,0.0L500.0,500.0L1000.0,500.0L1000.0,1000.0Z"
+
+
+def test_labels_keep_their_distance_and_stay_inside():
+    moved = spaced([0.5, 0.51, 0.98, 0.99], 0.1)
+    assert moved == pytest.approx([0.5, 0.6, 0.9, 1.0])
+    assert spaced([0.3, 0.8], 0.1) == [0.3, 0.8]
+
+
+def test_numbers_are_short():
+    assert [number(value) for value in (0, 1234.5, -0.25, 3e-5, 0.30000001, 2e7)] == [
+        "0",
+        "1,234" if round(1234.5) == 1234 else "1,235",
+        "\N{MINUS SIGN}0.25",
+        "3e\N{MINUS SIGN}5",
+        "0.3",
+        "2e7",
+    ]
 
 
 def test_rows_are_chosen_by_the_stated_rules_each_once():
@@ -265,9 +304,9 @@ def test_rows_are_chosen_by_the_stated_rules_each_once():
         row("middle", 33.0, 34.0, detail=7),
         row("best", 33.0, 39.5, detail=9),
     ]
-    chosen = {rule: picked["name"] for rule, picked in choose_rows(rows).items()}
+    chosen = {rule: picked["name"] for rule, picked in choose_rows(rows, "ours").items()}
     assert chosen == {"hardest": "bad", "typical": "black", "flattest": "flat"}
-    assert [picked["name"] for picked in choose_rows(rows[:1]).values()] == ["bad"]
+    assert [picked["name"] for picked in choose_rows(rows[:1], "ours").values()] == ["bad"]
 
 
 def halve_noise(image):
@@ -285,10 +324,14 @@ def make_pairs(folder, count=4, side=210):
             write_image(folder / part / f"s{index}.png", Image(pixels=pixels))
 
 
+def pictures_on(folder):
+    summary = evaluate(halve_noise, folder, baselines=("tv",))["sets"][0]
+    return pictures_of_set(data_set(folder), summary, Model(label=OURS, denoiser=halve_noise), ("tv",))
+
+
 def test_pictures_of_pairs_are_crops_of_one_shape_with_everything(tmp_path):
     make_pairs(tmp_path)
-    result = evaluate(halve_noise, tmp_path, baselines=("tv",))
-    pictures = pictures_of_pairs(halve_noise, result)
+    pictures = pictures_on(tmp_path)
     assert [p["rule"] for p in pictures] == ["hardest", "typical", "flattest"]
     assert len({p["name"] for p in pictures}) == 3
     for p in pictures:
@@ -307,7 +350,7 @@ def test_photos_without_partner_are_shown_too(tmp_path, count):
 
 def test_the_contact_sheet_has_a_row_a_picture_and_a_column_a_version(tmp_path):
     make_pairs(tmp_path)
-    pictures = pictures_of_pairs(halve_noise, evaluate(halve_noise, tmp_path, baselines=("tv",)))
+    pictures = pictures_on(tmp_path)
     sheet = contact_sheet(pictures)
     assert sheet.shape == (3 * CROP + 12, 4 * CROP + 18, 3)
     for row, picture in enumerate(pictures):
@@ -337,15 +380,21 @@ def test_a_run_is_reported_with_pairs_with_photos_and_alone(tmp_path, run_dir):
     assert alone["psnr_rgb_u8"] is None
     assert alone["picture"] is None
     assert "network.width" in Path(alone["report"]).read_text()
-    pairs = run_report.report_run(run_dir, data=tmp_path / "data", baselines=("tv",), limit=2)
+    pairs = run_report.report_run(run_dir, data=[tmp_path / "data"], baselines=("tv",), limit=2)
     assert pairs["n"] == 2
     assert read_image(Path(pairs["picture"])).pixels.shape[2] == 3
-    assert "Every image" in Path(pairs["report"]).read_text()
-    photos = run_report.report_run(run_dir, data=tmp_path / "data" / "noisy", out=tmp_path / "p.html")
+    html = Path(pairs["report"]).read_text()
+    assert "Every image" in html
+    assert "Contact sheet" in html
+    assert html.count('class="tile"') == 2
+    photos = run_report.report_run(run_dir, data=[tmp_path / "data" / "noisy"], out=tmp_path / "p.html")
     assert photos["n"] is None
-    assert "no clean partner" in (tmp_path / "p.html").read_text()
+    assert "No clean image" in (tmp_path / "p.html").read_text()
     run_report.report_run(run_dir, photos=scan([tmp_path / "data" / "noisy"])[:1], out=tmp_path / "q.html")
     assert (tmp_path / "q.html").read_text().count("<article") == 1
+    several = run_report.report_run(run_dir, data=[tmp_path / "data", tmp_path / "data" / "noisy"], baselines=())
+    assert several["n"] == 4
+    assert json.loads(Path(several["json"]).read_text())["evaluation"]["sets"][1]["kind"] == "photos"
 
 
 def test_a_stored_evaluation_is_shown_again(tmp_path, run_dir):
@@ -353,8 +402,18 @@ def test_a_stored_evaluation_is_shown_again(tmp_path, run_dir):
     result = evaluate(halve_noise, tmp_path / "data", baselines=("tv",))
     (run_dir / "evaluation.json").write_text(json.dumps(result))
     again = run_report.report_run(run_dir)
-    assert again["psnr_rgb_u8"] == result["psnr_rgb_u8"]
-    assert "Look for yourself" in Path(again["report"]).read_text()
+    assert again["psnr_rgb_u8"] == result["sets"][0]["methods"]["ours"]["metrics"]["psnr_rgb_u8"]["mean"]
+    assert again["notes"] == []
+    assert "Pictures by rule" in Path(again["report"]).read_text()
+
+
+def test_an_evaluation_of_an_older_version_is_left_out_with_a_note(run_dir, tmp_path):
+    (run_dir / "evaluation.json").write_text(json.dumps({"images": [], "noisy": {}, "psnr_rgb_u8": 30.0}))
+    told = run_report.report_run(run_dir)
+    assert "older version" in told["notes"][0]
+    assert told["n"] is None
+    with pytest.raises(UserError, match="expected an evaluation of format 2"):
+        run_report.report_run(run_dir, evaluations=[run_dir / "evaluation.json"])
 
 
 def test_what_is_no_run_is_one_clear_line(tmp_path, run_dir):
@@ -362,8 +421,8 @@ def test_what_is_no_run_is_one_clear_line(tmp_path, run_dir):
         run_report.report_run(tmp_path / "nothing")
     with pytest.raises(UserError, match="expected a weights folder"):
         run_report.report_run(tmp_path)
-    with pytest.raises(UserError, match="found nothing there"):
-        run_report.report_run(run_dir, data=tmp_path / "nothing")
+    with pytest.raises(UserError, match="nothing"):
+        run_report.report_run(run_dir, data=[tmp_path / "nothing"])
     (run_dir / "config.json").write_text("{")
     with pytest.raises(UserError, match="damaged"):
         run_report.report_run(run_dir)
@@ -371,3 +430,115 @@ def test_what_is_no_run_is_one_clear_line(tmp_path, run_dir):
 
 def test_commands_are_quoted_for_the_shell():
     assert command_line("report", Path("my run"), data="d", limit=None) == "unveil report 'my run' --data d"
+    assert command_line("report", "r", data=["a", "b"], record=True, track=False, out=[]) == (
+        "unveil report r --data a --data b --record"
+    )
+
+
+def test_every_number_of_the_page_is_in_the_json_beside_it(tmp_path):
+    cleans = [(f"c{i}", "s", np.full((24, 24, 3), 60 * i + 40, np.uint8)) for i in range(3)]
+    write_report(tmp_path / "r.html", **full_report(cleans))
+    found = json.loads((tmp_path / "r.json").read_text())
+    assert found["format"] == 1
+    assert found["evaluation"]["sets"][0]["name"] == "camera pairs"
+    assert found["sections"][0] == "scores"
+    assert set(found["sections"]) >= {"levels", "sheet", "gate", "noise", "masks", "training", "tune", "analysis"}
+    assert found["hashes"]["training data SHA-256"] == "c" * 64
+    assert len(found["sheet"]) == 3
+    assert "NaN" not in (tmp_path / "r.json").read_text()
+    html = (tmp_path / "r.html").read_text()
+    assert found["verdict"] in html
+    for section in found["sections"]:
+        assert f'<section id="{section}"' in html
+
+
+def test_paired_tests_are_told_in_words():
+    test = {"a": "ours", "b": "nlm", "metric": "psnr_rgb_u8", "wins": 20, "losses": 4, "n": 24}
+    rows = [row("a", 30.0, 33.0, nlm=32.0)]
+
+    def told(**values):
+        one = one_set(rows, paired=[test | values])
+        return " ".join(Reader(render(evaluation=evaluation_of([one]))).text.split())
+
+    assert "ours beats NLM by 0.42 dB [0.30, 0.50], better on 20 of 24 images, p below 0.001" in told(
+        difference=0.42, interval=[0.3, 0.5], p=4e-4
+    )
+    assert "ours falls behind NLM by 0.42 dB [0.30, 0.50]" in told(difference=-0.42, interval=[-0.5, -0.3], p=0.01)
+    assert "ours and NLM differ by +0.10 dB" in told(difference=0.1, interval=[-0.1, 0.3], p=0.4)
+    assert "p 0.030, corrected for the number of tests" in told(difference=0.1, interval=[0, 1], p=0.01, p_holm=0.03)
+
+
+def test_levels_of_one_recipe_become_a_chart_and_their_boards_fold_away():
+    sets = [
+        one_set(
+            [row("a", 30.0 - level, 33.0 - level, nlm=32.0)],
+            name=f"set at {level}",
+            kind="synthetic",
+            noise={"recipe": "poisson", "level": level, "seed": 1},
+        )
+        for level in (1.0, 2.0, 3.0)
+    ]
+    html = render(evaluation=evaluation_of([*sets, one_set([row("b", 30.0, 31.0, nlm=30.5)], name="real")]))
+    assert html.count("chart: poisson") == 1
+    assert "The 3 sets of the level charts" in html
+    assert "chart:" not in render(evaluation=evaluation_of(sets[:1]))
+
+
+def test_models_and_sets_of_several_evaluations_are_laid_side_by_side():
+    first, second = evaluation([row("a", 30.0, 33.0, nlm=32.0)]), evaluation([row("a", 30.0, 34.0, nlm=32.0)])
+    second["models"][0] |= {"sha256": "b" * 64, "ref": "runs/other"}
+    both = joined([first, second])
+    assert [model["label"] for model in both["models"]] == ["ours", "other"]
+    assert list(both["sets"][0]["methods"]) == ["noisy", "nlm", "ours", "other"]
+    assert both["sets"][0]["images"][0]["methods"]["other"]["metrics"]["psnr_rgb_u8"] == 34.0
+    assert list(first["sets"][0]["methods"]) == ["noisy", "nlm", "ours"]
+    second["sets"][0]["hash"] = "another"
+    assert [one["name"] for one in joined([first, second])["sets"]] == ["photos", "photos (2)"]
+
+
+def test_the_sheet_keeps_its_budget_and_its_noise():
+    rng = np.random.default_rng(0)
+    flat = np.full((192, 192, 3), 128.0)
+    items = [
+        tile(index, noisy=np.clip(flat + rng.normal(0, 30, flat.shape), 0, 255).astype(np.uint8))
+        | {"denoised": flat.astype(np.uint8), "clean": flat.astype(np.uint8)}
+        for index in range(6)
+    ]
+    board = sheet_board(items)
+    urls = [url for group in board["groups"] for each in group["tiles"] for url in each["urls"].values()]
+    shown = decode(board["groups"][0]["tiles"][0]["urls"]["noisy"]).astype(float)
+    assert sum(map(len, urls)) < 6.3e6
+    # Colour noise too, of which WebP and chroma subsampling take half.
+    for channel in range(3):
+        assert shown[..., channel].std() == pytest.approx(items[0]["noisy"][..., channel].std(), rel=0.02)
+    small = sheet_board(items, budget=150_000)
+    urls = [url for group in small["groups"] for each in group["tiles"] for url in each["urls"].values()]
+    assert sum(map(len, urls)) < 150_000
+    assert small["side"] < board["side"]
+
+
+def test_masks_are_drawn_as_the_run_has_them():
+    drawn = mask_pictures(CONFIG)
+    dark = [float((one["pixels"][..., 0] < 100).mean()) for one in drawn]
+    assert [one["title"] for one in drawn][:2] == ["Input mask, 75 %, the least", "Input mask, 85 %, the most"]
+    # 1024 pixels: a standard deviation of 1.4 %.
+    assert dark[0] == pytest.approx(0.75, abs=0.06)
+    assert dark[1] == pytest.approx(0.85, abs=0.06)
+    assert sum("Attention mask, block" in one["title"] for one in drawn) == 2
+    assert mask_pictures({"method": {"kind": "distilled"}, "network": {"kind": "unet"}}) == []
+    spec = {"mask_count": 4, "hole": [3, 3], "hole_shape": "box", "layout": "lattice", "pd_stride": 2}
+    asymmetric = {"method": {"kind": "asymmetric", **spec}, "inference": {"mode": "multi_mask", **spec}}
+    assert [one["title"] for one in mask_pictures(asymmetric)] == ["36 masks in training", "36 masks in denoising"]
+
+
+def test_the_training_command_gives_the_settings_again(tmp_path):
+    from pipeline.config import dump, load_config
+
+    config = load_config(preset="quick", overrides=["training.steps=77", "seed=5"], data=str(tmp_path))
+    line = train_command(dump(config), Path("runs/x"))
+    assert line is not None
+    words = shlex.split(line)
+    assert words[:6] == ["unveil", "train", "--data", str(tmp_path), "--out", "runs/x"]
+    preset, overrides = words[words.index("--preset") + 1], words[words.index("--preset") + 2 :]
+    assert dump(load_config(preset=preset, overrides=overrides, data=str(tmp_path))) == dump(config)
+    assert (preset, sorted(overrides)) == ("quick", ["seed=5", "training.steps=77"])

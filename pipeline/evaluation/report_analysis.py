@@ -13,28 +13,67 @@ import numpy as np
 from pipeline.data.paths import shown
 from pipeline.evaluation.report_charts import Scale, chart, number, steps
 
+_MOST_MAPS = 16
 _COLOURS = ("ours", "m1", "m2", "m3", "m4", "m5", "classical", "noisy")
 
 
 def analysis_board(analysis: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Return heat maps, a table and charts; None if there is nothing of them."""
-    cka, srga, histograms = adapted(analysis)
-    maps = [made for one in cka if (made := _heat(one)) is not None]
-    charts = _histograms(histograms)
-    table = _srga(srga)
-    return {"maps": maps, "srga": table, "charts": charts} if maps or charts or table else None
+    """Return heat maps, a table, charts and conclusions; None if there is nothing of them.
+
+    Args:
+        analysis: what ``unveil analyze`` wrote, or dicts of the shapes that `adapted` makes of it.
+    """
+    found = adapted(analysis or {})
+    maps = [made for one in found["cka"] if (made := _heat(one)) is not None]
+    charts, table = _histograms(found["histograms"]), _srga(found["srga"])
+    if not maps and not charts and not table:
+        return None
+    return {
+        "maps": maps[:_MOST_MAPS],
+        "left_out": max(len(maps) - _MOST_MAPS, 0),
+        "srga": table,
+        "charts": charts,
+        "conclusion": [shown(str(line)) for line in found["conclusion"]],
+    }
 
 
-def adapted(analysis: Mapping[str, Any] | None) -> tuple[list[Any], list[Any], list[Any]]:
-    """Return the parts of an analysis file: the one place that knows its shape."""
-    found = analysis or {}
-    cka, srga, histograms = (
-        [entry for entry in found.get(name) or [] if isinstance(entry, Mapping)]
-        if isinstance(found.get(name), list | tuple)
-        else []
-        for name in ("cka", "srga", "histograms")
-    )
-    return cka, srga, histograms
+def adapted(analysis: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return the parts of an analysis as flat lists: the one place that knows the shape of its file.
+
+    Returns:
+        ``cka`` (title, rows, columns, values), ``srga`` (model, noise, value, error), ``histograms`` (model, noise,
+        edges, density) and ``conclusion`` (sentences).
+    """
+    cka = analysis.get("cka")
+    maps = _dicts(cka)
+    if isinstance(cka, Mapping):
+        # Of two ways to take examples, places in a patch follow the layers more closely than whole patches.
+        noises, models = (
+            [row for row in _dicts(cka.get(name)) if row.get("examples", "places") == "places"]
+            for name in ("noise", "models")
+        )
+        maps = [
+            {"title": f"{row.get('model')}: {row.get('a')} and {row.get('b')}", "values": row.get("matrix")}
+            | {"rows": row.get("layers"), "columns": row.get("layers")}
+            for row in noises
+        ]
+        maps += [
+            {"title": f"{row.get('a')} and {row.get('b')}, {row.get('noise')}", "values": row.get("matrix")}
+            | {"rows": row.get("layers_a"), "columns": row.get("layers_b")}
+            for row in models
+        ]
+    srga = [{**row, "value": row.get("srga", row.get("value"))} for row in _dicts(analysis.get("srga"))]
+    said = analysis.get("conclusion")
+    return {
+        "cka": maps,
+        "srga": srga,
+        "histograms": _dicts(analysis.get("histograms")),
+        "conclusion": list(said) if isinstance(said, list | tuple) else [],
+    }
+
+
+def _dicts(value: Any) -> list[Any]:
+    return [entry for entry in value if isinstance(entry, Mapping)] if isinstance(value, list | tuple) else []
 
 
 def _heat(one: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -55,15 +94,15 @@ def _heat(one: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _cell(value: float) -> dict[str, Any]:
     if not np.isfinite(value):
-        return {"text": "", "mix": 0, "dark": False}
+        return {"text": "", "mix": "0"}
     share = min(max(float(value), 0.0), 1.0)
-    return {"text": f"{value:.2f}".replace("-", "\N{MINUS SIGN}"), "mix": round(100 * share), "dark": share > 0.55}
+    return {"text": f"{value:.2f}".replace("-", "\N{MINUS SIGN}"), "mix": f"{share:.2f}"}
 
 
 def _srga(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     noises = list(dict.fromkeys(str(row.get("noise")) for row in rows))
     names = list(dict.fromkeys(str(row.get("model")) for row in rows))
-    values = {(str(row.get("model")), str(row.get("noise"))): row.get("value") for row in rows}
+    found = {(str(row.get("model")), str(row.get("noise"))): row for row in rows}
     if not noises:
         return None
     return {
@@ -71,14 +110,20 @@ def _srga(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
         "rows": [
             {
                 "name": shown(name),
-                "cells": [
-                    number(float(value)) if isinstance(value := values.get((name, noise)), int | float) else ""
-                    for noise in noises
-                ],
+                "cells": [_distance(found.get((name, noise), {})) for noise in noises],
             }
             for name in names
         ],
     }
+
+
+def _distance(row: Mapping[str, Any]) -> str:
+    value, error = row.get("value"), row.get("error")
+    if not isinstance(value, int | float):
+        return ""
+    return number(float(value)) + (
+        f" \N{PLUS-MINUS SIGN} {number(float(error), 2)}" if isinstance(error, int | float) else ""
+    )
 
 
 def _histograms(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ Text inside of an SVG shrinks with it and cannot be read on a phone. So the SVG 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -116,7 +117,7 @@ def spaced(places: Sequence[float], gap: float) -> list[float]:
     """Move label places in [0, 1] apart until neighbours keep ``gap``, each as little as simple rules allow."""
     order = sorted(range(len(places)), key=lambda index: places[index])
     moved = list(places)
-    for before, index in zip(order, order[1:], strict=False):
+    for before, index in itertools.pairwise(order):
         moved[index] = max(moved[index], moved[before] + gap)
     ceiling = 1.0
     for index in reversed(order):

@@ -73,7 +73,7 @@ def _chart(
         series.append(
             {
                 "paths": paths,
-                "colour": kind_of(name, labels),
+                "colour": kind_of(name, labels, names),
                 "label": method_name(name, labels, short=True),
                 "label_at": curves[name][-1][1],
             }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,7 +42,7 @@ def _histogram(found: Mapping[str, Any] | None) -> dict[str, Any] | None:
     y = Scale(0.0, 1.1 * max([*density, *fitted]) or 1.0)
     series: list[dict[str, Any]] = [{"paths": {"area": steps(edges, density, x, y)}, "colour": "ours"}]
     if len(fitted) == len(density):
-        middles = [(a + b) / 2 for a, b in zip(edges, edges[1:], strict=False)]
+        middles = [(a + b) / 2 for a, b in itertools.pairwise(edges)]
         path = line(list(zip(middles, fitted, strict=True)), x, y)
         series.append({"paths": {"dashed": path}, "colour": "ink", "label": "fitted noise", "label_at": None})
     series[0] |= {"label": "residual", "label_at": None}

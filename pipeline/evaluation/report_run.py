@@ -61,10 +61,14 @@ def hashes(run: Mapping[str, Any], evaluation: Mapping[str, Any] | None) -> Fact
         if model.get("sha256"):
             where = f" ({shown(str(model['ref']))})" if model.get("ref") else ""
             found.append((f"weights SHA-256, {shown(str(model['label']))}", f"{shown(str(model['sha256']))}{where}"))
+    sets: dict[tuple[str, str], list[str]] = {}
     for one in (evaluation or {}).get("sets") or []:
         if one.get("hash"):
-            where = f" ({shown(str(one['data']))})" if one.get("data") else ""
-            found.append((f"data SHA-256, {shown(str(one['name']))}", f"{shown(str(one['hash']))}{where}"))
+            sets.setdefault((str(one["hash"]), str(one.get("data") or "")), []).append(str(one["name"]))
+    for (value, data), names in sets.items():
+        # Sets that differ by the noise that is made have one folder and one hash.
+        label = shown(names[0]) if len(names) == 1 else f"{shown(data or names[0])}, {len(names)} sets"
+        found.append((f"data SHA-256, {label}", f"{shown(value)}{f' ({shown(data)})' if data else ''}"))
     return found
 
 

@@ -95,7 +95,8 @@ def _layers(item: Mapping[str, Any]) -> dict[str, Crop]:
 
 def _middle(crop: Crop, side: int) -> Crop:
     top, left = (max(length - side, 0) // 2 for length in crop.shape[:2])
-    return crop[top : top + side, left : left + side]
+    middle: Crop = crop[top : top + side, left : left + side]
+    return middle
 
 
 def _limit(crops: Sequence[Mapping[str, Crop]]) -> float:
@@ -108,7 +109,8 @@ def _limit(crops: Sequence[Mapping[str, Crop]]) -> float:
 def _residual(noisy: Crop, denoised: Crop, limit: float) -> Crop:
     """(h, w, 1) uint8, 128 for zero: the page gives it its colours, so that it costs a third of a colour picture."""
     mean = (noisy.astype(np.float32) - denoised).mean(axis=2, keepdims=True)
-    return np.rint(127.5 + 127.5 * np.clip(mean / limit, -1, 1)).astype(np.uint8)
+    grey: Crop = np.rint(127.5 + 127.5 * np.clip(mean / limit, -1, 1)).astype(np.uint8)
+    return grey
 
 
 def _choose(crops: Sequence[Mapping[str, Crop]], budget: int) -> tuple[int, int]:

@@ -35,6 +35,7 @@ def _table(evaluation: Mapping[str, Any], one: Mapping[str, Any]) -> dict[str, A
     sign = 1 if larger_is_better(first) else -1
     gains = [_gain(image, ours, first) for image in one["images"]]
     widest = max((abs(gain) for gain in gains if gain is not None), default=1.0) or 1.0
+    signed = any(gain is not None and gain < 0 for gain in gains)
     rows = []
     for image, gain in zip(one["images"], gains, strict=True):
         values = {name: mean_of(image["methods"].get(name), first) for name in methods}
@@ -52,7 +53,7 @@ def _table(evaluation: Mapping[str, Any], one: Mapping[str, Any]) -> dict[str, A
                 "cells": cells,
                 "gain": "" if gain is None else metric_text(first, gain, sign=True),
                 "gain_key": "" if gain is None else f"{gain:.6g}",
-                "width": "0%" if gain is None else f"{50 * abs(gain) / widest:.1f}%",
+                "width": "0%" if gain is None else f"{(50 if signed else 100) * abs(gain) / widest:.1f}%",
                 "sign": "minus" if gain is not None and gain < 0 else "plus",
             }
         )
@@ -74,6 +75,7 @@ def _table(evaluation: Mapping[str, Any], one: Mapping[str, Any]) -> dict[str, A
         "foot": foot,
         "gain_unit": f"{method_name(ours, labels, short=True)} \N{MINUS SIGN} noisy" if ours else "",
         "split": len(methods),
+        "signed": signed,
         "long": len(rows) > _LONG,
         "n": len(rows),
     }

@@ -56,9 +56,11 @@ def training_charts(history: Rows, held_out: Rows = ()) -> dict[str, Any] | None
             )
     skipped = _points(history, "skipped_steps")
     if skipped and max(value for _, value in skipped) > 0:
-        y = Scale.around([value for _, value in skipped], zero=True)
+        y = Scale(0.0, 1.05 * max(value for _, value in skipped))
         path = {"line": line(_thin(skipped), x, y)}
-        charts.append(chart("Skipped steps", [{"paths": path, "colour": "minus"}], x, y, x_name="step"))
+        most = int(min(max(value for _, value in skipped), 5))
+        one = {"paths": path, "colour": "minus"}
+        charts.append(chart("Skipped steps", [one], x, y, x_name="step", most=(5, most)))
     return {"charts": charts, "stats": _stats(history, losses, kept, skipped)}
 
 
@@ -83,7 +85,7 @@ def _stats(history: Rows, losses: Sequence[Point], kept: Sequence[Point], skippe
         low = min(kept, key=lambda point: point[1])
         stats.append((number(low[1]), f"best held-out loss, at step {low[0]:,.0f}"))
     if skipped:
-        stats.append((f"{skipped[-1][1]:,.0f}", "steps skipped for gradients that were not finite"))
+        stats.append((f"{skipped[-1][1]:,.0f}", "steps skipped: gradients not finite"))
     return stats
 
 

@@ -38,10 +38,10 @@ def tune_board(tune: Mapping[str, Any] | None) -> dict[str, Any] | None:
         "columns": [shown(name) for name in columns],
         "rows": [_row(trial, columns, best) for trial in order],
         "best": [
-            (shown(str(name)), shown(str(value)))
+            (shown(str(name)), _value(value))
             for name, value in ((tune.get("best") or {}).get("overrides") or {}).items()
         ],
-        "charts": [made for name in names[:_MOST_CHARTS] if (made := _chart(name, trials, best, tune)) is not None],
+        "charts": [made for name in names[:_MOST_CHARTS] if (made := _chart(name, trials, best)) is not None],
         "long": len(trials) > 24,
     }
 
@@ -72,6 +72,8 @@ def _row(trial: Mapping[str, Any], columns: Sequence[str], best: Any) -> dict[st
 def _value(value: Any) -> str:
     if isinstance(value, float):
         return number(value, 4)
+    if isinstance(value, list | tuple):
+        return ", ".join(_value(item) for item in value)
     return "" if value is None else shown(str(value))
 
 
@@ -85,7 +87,7 @@ def _numbers(trial: Mapping[str, Any]) -> dict[str, float]:
     return found
 
 
-def _chart(name: str, trials: Sequence[Mapping[str, Any]], best: Any, tune: Mapping[str, Any]) -> dict[str, Any] | None:
+def _chart(name: str, trials: Sequence[Mapping[str, Any]], best: Any) -> dict[str, Any] | None:
     rows = [
         (_numbers(trial)[name], float(trial["score"]), trial)
         for trial in trials
@@ -97,15 +99,17 @@ def _chart(name: str, trials: Sequence[Mapping[str, Any]], best: Any, tune: Mapp
     x = Scale.around(values, log=min(values) > 0 and max(values) / min(values) > 20)
     y = Scale.around([score for _, score, _ in rows])
 
-    def path(kind: str) -> str:
-        return dots([(value, score) for value, score, trial in rows if _kind(trial, best) == kind], x, y)
-
-    series = [
-        {"paths": {"hollow": path("stopped")}, "colour": "noisy", "label": "stopped early", "label_at": None},
-        {"paths": {"dots": path("finished")}, "colour": "classical", "label": "finished", "label_at": None},
-        {"paths": {"big": path("best")}, "colour": "ours", "label": "best", "label_at": None},
-    ]
-    return chart(shown(name), [one for one in series if any(one["paths"].values())], x, y, most=(4, 4))  # type: ignore[attr-defined]
+    styles = (
+        ("stopped", "hollow", "noisy", "stopped early"),
+        ("finished", "dots", "classical", "finished"),
+        ("best", "big", "ours", "best"),
+    )
+    series = []
+    for kind, style, colour, label in styles:
+        points = [(value, score) for value, score, trial in rows if _kind(trial, best) == kind]
+        if points:
+            series.append({"paths": {style: dots(points, x, y)}, "colour": colour, "label": label, "label_at": None})
+    return chart(shown(name), series, x, y, most=(4, 4))
 
 
 def _kind(trial: Mapping[str, Any], best: Any) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.data.paths import shown
+from pipeline.evaluation.metrics import METRICS
 
 BASELINE_NAMES = {
     "nlm": "non-local means (NLM)",
@@ -20,7 +21,6 @@ SHORT_NAMES = {"nlm": "NLM", "tv": "TV", "wavelet": "wavelet", "bm3d": "BM3D"}
 """Names on the command line -> names that fit under a crop."""
 
 METRIC_NAMES = {"psnr": "PSNR", "ssim": "SSIM", "lpips": "LPIPS", "mae": "MAE"}
-_SMALLER_IS_BETTER = ("lpips", "mae", "mse", "rmse")
 _LEVEL = 0.05
 
 
@@ -39,7 +39,8 @@ def metric_title(name: str) -> str:
 
 def larger_is_better(metric: str) -> bool:
     """Whether more of a metric is better."""
-    return not metric.startswith(_SMALLER_IS_BETTER)
+    known = METRICS.get(metric)
+    return known is None or known.higher_is_better
 
 
 def models(evaluation: Mapping[str, Any]) -> list[str]:
@@ -47,12 +48,13 @@ def models(evaluation: Mapping[str, Any]) -> list[str]:
     return [str(model["label"]) for model in evaluation.get("models") or []]
 
 
-def kind_of(method: str, labels: list[str]) -> str:
-    """CSS class of a method: noisy, classical or ours (with a number from the second model on)."""
+def kind_of(method: str, labels: list[str], methods: list[str]) -> str:
+    """CSS class of a method: noisy, classical or ours, with a number from the second one on."""
     if method == "noisy":
         return "noisy"
     if method not in labels:
-        return "classical"
+        index = [name for name in methods if name not in {"noisy", *labels}].index(method)
+        return "classical" if index == 0 else f"k{1 + (index - 1) % 3}"
     index = labels.index(method)
     return "ours" if index == 0 else f"m{1 + (index - 1) % 5}"
 
@@ -157,12 +159,12 @@ def verdict(evaluation: Mapping[str, Any]) -> str:
     )
 
 
-def paired_sentences(one: Mapping[str, Any], labels: list[str]) -> list[dict[str, Any]]:
-    """Say in words what the paired tests of a set found."""
+def paired_sentences(one: Mapping[str, Any], labels: list[str], first: str) -> list[dict[str, Any]]:
+    """Say in words what the paired tests of a set found in its headline metric."""
     found = []
     for test in one.get("paired") or []:
         metric, difference = str(test["metric"]), test["difference"]
-        if difference is None:
+        if difference is None or metric != first:
             continue
         a, b = (method_name(str(test[side]), labels, short=True) for side in ("a", "b"))
         interval = test.get("interval")
@@ -174,7 +176,6 @@ def paired_sentences(one: Mapping[str, Any], labels: list[str]) -> list[dict[str
         flip = interval is not None and not unsure and difference < 0
         ends = sorted(abs(end) for end in interval) if flip else interval
         within = f"[{', '.join(metric_text(metric, end) for end in ends)}]" if ends else ""
-        p = test.get("p")
         found.append(
             {
                 "kind": "level" if unsure else "better" if better else "worse",
@@ -185,7 +186,7 @@ def paired_sentences(one: Mapping[str, Any], labels: list[str]) -> list[dict[str
                     for part in (
                         f"{within}" if within else "",
                         f"better on {test['wins']} of {test['n']} images" if test.get("wins") is not None else "",
-                        p_text(p),
+                        p_text(test.get("p"), test.get("p_holm")),
                     )
                     if part
                 ),
@@ -194,15 +195,19 @@ def paired_sentences(one: Mapping[str, Any], labels: list[str]) -> list[dict[str
     return found
 
 
-def p_text(p: float | None) -> str:
-    """Format the p of a test."""
+def p_text(p: float | None, corrected: float | None = None) -> str:
+    """Format the p of a test; the one that is corrected for how many tests there were, where it is known."""
+    if corrected is not None and corrected != p:
+        return f"{p_text(corrected)}, corrected for the number of tests"
     if p is None:
         return ""
     return "p below 0.001" if p < 0.001 else f"p {p:.3f}" if p < 0.1 else f"p {p:.2f}"
 
 
 def _amount(metric: str, value: float) -> str:
-    return f"{metric_text(metric, value, sign=True)}{' dB' if metric.startswith('psnr') else ''}"
+    if metric.startswith("psnr"):
+        return f"{value:+.1f} dB".replace("-", "\N{MINUS SIGN}")
+    return metric_text(metric, value, sign=True)
 
 
 def _compared(metric: str, gain: float) -> str:

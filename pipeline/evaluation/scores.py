@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from pipeline.data.paths import shown
-from pipeline.evaluation.metrics import DEFINITIONS
 from pipeline.evaluation.report_words import (
     headline,
     interval_of,
@@ -25,6 +24,9 @@ from pipeline.evaluation.report_words import (
     verdict,
 )
 
+_LONG = 14
+"""Rows of a table from which on it scrolls in itself."""
+
 
 def score_boards(evaluation: Mapping[str, Any]) -> dict[str, Any]:
     """Return the verdict, a board for every set, the definitions and the table of groups."""
@@ -36,7 +38,7 @@ def score_boards(evaluation: Mapping[str, Any]) -> dict[str, Any]:
         "boards": boards,
         "several": len(boards) > 1,
         "protocol": protocol.get("text", "") if isinstance(protocol, Mapping) else str(protocol),
-        "definitions": dict(evaluation.get("definitions") or DEFINITIONS),
+        "definitions": dict(evaluation.get("definitions") or {}),
         "overview": overview(evaluation),
         "groups": group_rows(evaluation),
     }
@@ -64,7 +66,7 @@ def _board(evaluation: Mapping[str, Any], one: Mapping[str, Any]) -> dict[str, A
         rows.append(
             {
                 "label": method_name(name, labels),
-                "kind": kind_of(name, labels),
+                "kind": kind_of(name, labels, list(methods)),
                 "ours": name in labels,
                 "best": mean is not None and sign * mean == best,
                 "at": place(mean) if mean is not None else "100%",
@@ -92,7 +94,7 @@ def _board(evaluation: Mapping[str, Any], one: Mapping[str, Any]) -> dict[str, A
         "heads": [metric_title(metric) for metric in metrics[:2]],
         "metrics": metrics,
         "ticks": [{"at": place(float(tick)), "text": f"{tick:g}"} for tick in ticks],
-        "paired": paired_sentences(one, labels),
+        "paired": paired_sentences(one, labels, first),
         "offsets": _offsets(one, labels),
         "blind": _blind(one, labels),
         "charted": False,
@@ -159,31 +161,28 @@ def _measure(value: Any) -> str:
 
 
 def overview(evaluation: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return methods by sets with the headline means; None where one board says it all."""
+    """Return sets by methods with the headline means; None where one board says it all."""
     measured = [one for one in evaluation["sets"] if one["kind"] != "photos"]
     labels, metric = models(evaluation), headline(evaluation)
     if len(measured) < 2 and len(labels) < 2:
         return None
     sign = 1 if larger_is_better(metric) else -1
-    columns, best = [shown(one["name"]) for one in measured], []
-    for one in measured:
-        values = [value for row in one["methods"].values() if (value := mean_of(row, metric)) is not None]
-        best.append(max((sign * value for value in values), default=None))
+    names = list(dict.fromkeys(name for one in measured for name in one["methods"]))
     rows = []
-    for name in dict.fromkeys(name for one in measured for name in one["methods"]):
-        cells = []
-        for one, top in zip(measured, best, strict=True):
-            row = one["methods"].get(name)
-            mean = mean_of(row, metric)
-            cells.append(
-                {
-                    "text": "" if row is None else metric_text(metric, mean),
-                    "interval": interval_text(metric, interval_of(row, metric)),
-                    "best": mean is not None and sign * mean == top,
-                }
-            )
-        rows.append({"label": method_name(name, labels), "kind": kind_of(name, labels), "cells": cells})
-    return {"metric": metric, "title": metric_title(metric), "columns": columns, "rows": rows}
+    for one in measured:
+        means = {name: mean_of(one["methods"].get(name), metric) for name in names}
+        best = max((sign * mean for mean in means.values() if mean is not None), default=None)
+        cells = [
+            {
+                "text": metric_text(metric, mean) if name in one["methods"] else "",
+                "interval": interval_text(metric, interval_of(one["methods"].get(name), metric)),
+                "best": mean is not None and sign * mean == best,
+            }
+            for name, mean in means.items()
+        ]
+        rows.append({"name": shown(one["name"]), "cells": cells})
+    columns = [{"name": method_name(name, labels, short=True), "kind": kind_of(name, labels, names)} for name in names]
+    return {"title": metric_title(metric), "columns": columns, "rows": rows, "long": len(rows) > _LONG}
 
 
 def group_rows(evaluation: Mapping[str, Any]) -> dict[str, Any] | None:

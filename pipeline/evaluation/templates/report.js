@@ -107,7 +107,7 @@
   const fit = () => {
     const [width, height] = state.size;
     const wanted = Math.min(stage.clientWidth / width, stage.clientHeight / height);
-    const pixel = window.devicePixelRatio || 1;
+    const pixel = Math.max(window.devicePixelRatio || 1, 2);
     return clamp(Math.floor(wanted * pixel) / pixel, 1, MOST);
   };
 
@@ -173,11 +173,14 @@
     draw();
   };
 
-  /* Zoom so that the point (x, y) of the frame stays where it is. */
+  /* Zoom so that what is at the point (x, y) of the frame stays there, while the frame grows around its centre. */
   const zoom = (value, x = frame.clientWidth / 2, y = frame.clientHeight / 2) => {
     const next = clamp(value, 1, MOST);
-    state.x = x - (x - state.x) * next / state.zoom;
-    state.y = y - (y - state.y) * next / state.zoom;
+    const [width, height] = state.size.map((length) => length * next);
+    const right = (Math.min(width, stage.clientWidth) - frame.clientWidth) / 2;
+    const down = (Math.min(height, stage.clientHeight) - frame.clientHeight) / 2;
+    state.x = x + right - (x - state.x) * next / state.zoom;
+    state.y = y + down - (y - state.y) * next / state.zoom;
     state.zoom = next;
     state.fitted = false;
     place();
@@ -290,11 +293,11 @@
   /* One pointer moves the border, or the picture once it is larger than its frame; two pointers zoom. */
   const pointers = new Map();
   let pinch = null;
-  const inFrame = (event) => {
+  const inFrame = (x, y) => {
     const box = frame.getBoundingClientRect();
-    return [event.clientX - box.left, event.clientY - box.top];
+    return [x - box.left, y - box.top];
   };
-  const splitAt = (event) => move(100 * inFrame(event)[0] / frame.clientWidth);
+  const splitAt = (event) => move(100 * inFrame(event.clientX, 0)[0] / frame.clientWidth);
   const spread = () => {
     const [[ax, ay], [bx, by]] = [...pointers.values()].map((pointer) => pointer.at);
     return { length: Math.hypot(ax - bx, ay - by), x: (ax + bx) / 2, y: (ay + by) / 2 };
@@ -303,7 +306,7 @@
     if (event.button !== 0) return;
     frame.setPointerCapture(event.pointerId);
     const slides = handle.contains(event.target) || !frame.classList.contains("pans");
-    pointers.set(event.pointerId, { at: inFrame(event), slides });
+    pointers.set(event.pointerId, { at: [event.clientX, event.clientY], slides });
     handle.focus({ preventScroll: true });
     if (pointers.size === 2) pinch = { ...spread(), zoom: state.zoom };
     else if (slides) splitAt(event);
@@ -312,12 +315,12 @@
   frame.addEventListener("pointermove", (event) => {
     const pointer = pointers.get(event.pointerId);
     if (!pointer) return;
-    const [x, y] = inFrame(event);
+    const [x, y] = [event.clientX, event.clientY];
     const [oldX, oldY] = pointer.at;
     pointer.at = [x, y];
     if (pinch && pointers.size === 2) {
       const now = spread();
-      zoom(pinch.zoom * now.length / (pinch.length || 1), now.x, now.y);
+      zoom(pinch.zoom * now.length / (pinch.length || 1), ...inFrame(now.x, now.y));
     } else if (pointer.slides) splitAt(event);
     else pan(x - oldX, y - oldY);
   });
@@ -329,6 +332,6 @@
   frame.addEventListener("pointercancel", lift);
   frame.addEventListener("wheel", (event) => {
     event.preventDefault();
-    zoom(state.zoom * Math.exp(-event.deltaY / 300), ...inFrame(event));
+    zoom(state.zoom * Math.exp(-event.deltaY / 300), ...inFrame(event.clientX, event.clientY));
   }, { passive: false });
 })();
