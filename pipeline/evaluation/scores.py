@@ -24,8 +24,8 @@ from pipeline.evaluation.report_words import (
     verdict,
 )
 
-_LONG = 14
-"""Rows of a table from which on it scrolls in itself."""
+_LONG = 8
+"""Sets from which on the table of all of them is folded away."""
 
 
 def score_boards(evaluation: Mapping[str, Any]) -> dict[str, Any]:
