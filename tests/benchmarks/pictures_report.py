@@ -63,22 +63,22 @@ def main() -> None:
         path = Path(folder) / "report.html"
         write_report(path, **content)
         browser = playwright.chromium.launch(executable_path=chromium, args=list(_FLAGS))
-        page = browser.new_page(viewport={"width": 1440, "height": 1000}, color_scheme="light")
+        page = browser.new_page(viewport={"width": 1440, "height": 1340}, color_scheme="light")
         page.goto(path.as_uri())
         page.screenshot(path=options.folder / "report.png")
+        page.set_viewport_size({"width": 1440, "height": 1000})
         page.locator(".tile").nth(10).click()
         page.keyboard.press("0")
         for _ in range(6):
             page.keyboard.press("ArrowLeft")
         page.screenshot(path=options.folder / "report-viewer.png")
-        phone = browser.new_page(viewport={"width": 400, "height": 860}, color_scheme="dark", device_scale_factor=2)
+        phone = browser.new_page(viewport={"width": 400, "height": 860}, color_scheme="dark", device_scale_factor=1.5)
         phone.goto(path.as_uri())
         phone.evaluate("document.querySelector('#sheet').scrollIntoView({behavior: 'instant'})")
         phone.wait_for_timeout(300)
         phone.screenshot(path=options.folder / "report-phone.png")
         browser.close()
-    for name in ("report", "report-viewer", "report-phone"):
-        _smaller(options.folder / f"{name}.png")
+    _smaller(options.folder / "report.png")
 
 
 if __name__ == "__main__":
