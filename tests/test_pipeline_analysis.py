@@ -183,17 +183,17 @@ def test_rows_on_disk_give_the_products_of_rows_in_memory() -> None:
         flat = features.reshape(9, -1).astype(np.float64)
         centred = flat - flat.mean(0)
         np.testing.assert_allclose(rows.gram(), centred @ centred.T, atol=1e-10)
-        assert np.array_equal(np.sort(rows.sample()), np.sort(flat.ravel()))
+        assert np.array_equal(np.sort(rows.sample()), np.sort(features.ravel()))
         assert rows.nbytes == features.nbytes
         with pytest.raises(ValueError, match="70 values, got 5"):
             rows.add(np.zeros((2, 5)))
 
 
 def test_a_full_disk_is_one_line() -> None:
-    match = r"No space left on device; set TMPDIR .* fewer --patches"
-    with pytest.raises(RunError, match=match), FeatureRows() as rows:
-        rows._file.close()
-        rows._file = Path("/dev/full").open("wb")  # noqa: SIM115  closed by rows
+    rows = FeatureRows()
+    rows._file.close()
+    rows._file = Path("/dev/full").open("wb")  # noqa: SIM115  closed below
+    with rows, pytest.raises(RunError, match=r"No space left on device; set TMPDIR .* fewer --patches"):
         rows.add(np.zeros((2, 5)))
 
 

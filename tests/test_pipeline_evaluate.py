@@ -171,7 +171,7 @@ def test_another_mode_is_another_measurement(pairs: Path, tmp_path: Path, unveil
     swin = _swin(tmp_path / "swin")
     seen = []
     for more in ((), ("--attention", "off"), (), ("--offset", "level")):
-        code, found, told = unveil("evaluate", "--model", swin, "--data", pairs, "--baselines", "", *more)
+        code, _, told = unveil("evaluate", "--model", swin, "--data", pairs, "--baselines", "", *more)
         assert code == 0, told
         seen.append("measured before" in told)
     assert seen == [False, False, True, False]
@@ -262,7 +262,7 @@ def test_workers_of_ray_find_the_same(
         sets,
         baselines=("tv",),
         workers=2,
-        crops=lambda one: [0],
+        crops=lambda _set: [0],
         on_progress=lambda *counts: done.append(counts),
     )
     assert numbers(there.result) == numbers(here)

@@ -150,6 +150,7 @@ def evaluate(
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(out, (json.dumps(result, indent=1) + "\n").encode())
+    picture = None
     if report is not None:
         from pipeline.evaluation.evaluation_report import report_evaluation
         from pipeline.evaluation.report import command_line
@@ -171,13 +172,15 @@ def evaluate(
             draws=draws,
             offset=offset,
         )
-        report_evaluation(report, found, sets, models, commands=[again])
+        picture = report_evaluation(report, found, sets, models, commands=[again])
         console.print(f"report: {shown(report)}", markup=False, soft_wrap=True)
     if track:
         from pipeline.evaluation.tracked import track_evaluation
 
         named = [(one.label, one.ref) for one in models if one.ref is not None]
-        tracked = result["tracked"] = track_evaluation(result, report=report, models=named)
+        tracked = result["tracked"] = track_evaluation(
+            result, report=report, pictures=[picture] if picture else [], models=named
+        )
         for line in (f"tracked: {tracked['url'] or tracked['run_id']}", *tracked["notes"]):
             console.print(line, markup=False, soft_wrap=True)
     for one in result["sets"]:

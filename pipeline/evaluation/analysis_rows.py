@@ -62,7 +62,7 @@ class Measured:
     fits: list[GeneralisedGaussian]
     """Of the deepest features: of all patches, and without those of each batch."""
 
-    sample: Floats
+    sample: NDArray[np.float32]
     """Values of the deepest features."""
 
 
@@ -168,8 +168,8 @@ def histograms(subjects: Sequence[Subject], sets: Sequence[TestSet], measured: M
                 "edges": edges.tolist(),
                 "density": (shares[1:-1] / np.diff(edges)).tolist(),
                 "outside": float(shares[0] + shares[-1]),
-                "mean": float(sample.mean()),
-                "sd": float(sample.std()),
+                "mean": float(sample.mean(dtype=np.float64)),
+                "sd": float(sample.std(dtype=np.float64)),
                 "overlap": float(np.minimum(shares, expected).sum()),
             }
 

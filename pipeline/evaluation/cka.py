@@ -13,7 +13,7 @@ batches may be small, and CKA can come out a little below 0.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,8 +26,8 @@ Features = NDArray[np.floating[Any]]
 LEAST = 4
 """Examples that a batch needs: HSIC_1 divides by n - 3."""
 
-# Columns that are float64 at once.
-_CHUNK = 1 << 16
+# Values that are float64 at once: 16 MB.
+_AT_ONCE = 1 << 21
 
 
 def gram(features: Features) -> Floats:
@@ -40,12 +40,24 @@ def gram(features: Features) -> Floats:
         features: (n, ...), any range.
     """
     rows = features.reshape(len(features), -1)
-    total = np.zeros((len(rows), len(rows)))
-    for start in range(0, rows.shape[1], _CHUNK):
-        part = rows[:, start : start + _CHUNK].astype(np.float64)
+    return gram_of_parts(rows[:, start:stop] for start, stop in columns(*rows.shape))
+
+
+def gram_of_parts(parts: Iterable[Features]) -> Floats:
+    """The same of features (n, D) that come some columns at a time."""
+    total: Any = 0.0
+    for one in parts:
+        part = one.astype(np.float64)
         part -= part.mean(0)
-        total += part @ part.T
-    return total
+        total = total + part @ part.T
+    return np.asarray(total)
+
+
+def columns(count: int, width: int) -> Iterator[tuple[int, int]]:
+    """Cut ``width`` columns of ``count`` rows into parts of a few million values: their first columns and ends."""
+    step = max(1, _AT_ONCE // count)
+    for start in range(0, width, step):
+        yield start, min(start + step, width)
 
 
 def hsic(left: Floats, right: Floats) -> Floats:

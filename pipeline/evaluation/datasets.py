@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar, get_args
 
 from pipeline.data.blocks import Block
-from pipeline.data.folders import SourceFile, scan
+from pipeline.data.folders import scan
 from pipeline.data.images import read_header
 from pipeline.data.layouts import PATTERNS, TITLES, Member, members, pair_roots
 from pipeline.data.paths import shown
 from pipeline.errors import UserError
-from pipeline.evaluation.block_pairs import block_files, holds_blocks, open_block_pairs
+from pipeline.evaluation.block_pairs import holds_blocks, open_block_pairs
 
 Layout = Literal["auto", "pairs", "polyu", "sidd", "nind", "blocks"]
 T = TypeVar("T")
@@ -103,14 +103,6 @@ def holds_pairs(folder: str | Path) -> bool:
         return True
     files = scan([folder])
     return any(_both_sides(members(files, name, asked=False)) for name in TITLES)
-
-
-def data_files(folder: str | Path) -> list[SourceFile]:
-    """Return the files that an evaluation of a folder is about, for their hash."""
-    folder = Path(folder)
-    if folder.is_dir() and holds_blocks(folder):
-        return [SourceFile(path, Path(path.name)) for path in block_files(folder)]
-    return scan([folder])
 
 
 def spread(pictures: list[T], limit: int | None) -> list[T]:

@@ -6,17 +6,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.data.images import Image, write_image
 from pipeline.evaluation.baselines import BASELINES
 from pipeline.evaluation.cases import CaseSet
 from pipeline.evaluation.contenders import NOISY, Model
 from pipeline.evaluation.evaluate import Evaluation
-from pipeline.evaluation.pictures import Picture, pictures_of_set
+from pipeline.evaluation.pictures import Picture, contact_sheet, pictures_of_set
 from pipeline.evaluation.report import write_report
 
 
 def report_evaluation(
     path: Path, found: Evaluation, sets: Sequence[CaseSet], models: Sequence[Model], *, commands: Sequence[str]
-) -> None:
+) -> Path | None:
     """Write the report of an evaluation; the first model is the one that pictures show, or the first baseline.
 
     Args:
@@ -25,20 +26,34 @@ def report_evaluation(
         sets: that were evaluated; their files must still be there.
         models: that were evaluated.
         commands: what to type to get this again.
+
+    Returns:
+        The picture beside it, see `write_picture`.
     """
     result = found.result
     who = shown_model(models, result["baselines"])
     names = ", ".join(model.label for model in models) or "classical denoisers"
     title = f"{names} on {sets[0].name}" + (f" and {len(sets) - 1} more sets" if len(sets) > 1 else "")
+    pictures = pictures_of_sets(sets, result, who)
     write_report(
         path,
         title=title,
         run=None,
         evaluation=result,
-        pictures=pictures_of_sets(sets, result, who),
+        pictures=pictures,
         sheet=sheet_rows(found, who.label),
         commands=commands,
     )
+    return write_picture(path, pictures)
+
+
+def write_picture(report: Path, pictures: Sequence[Picture]) -> Path | None:
+    """Write the pictures of a report as one PNG beside it, and return its path; None without any."""
+    if not pictures:
+        return None
+    path = report.with_suffix(".png")
+    write_image(path, Image(pixels=contact_sheet(list(pictures))))
+    return path
 
 
 def shown_model(models: Sequence[Model], baselines: Sequence[str]) -> Model:

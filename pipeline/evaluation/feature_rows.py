@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import RunError
-from pipeline.evaluation.cka import gram
+from pipeline.evaluation.cka import columns, gram_of_parts
 
 Floats = NDArray[np.float64]
 
-# Of a sample for histograms: enough for bins of a thousandth, and a fraction of a second.
-_SAMPLE = 1 << 22
+# Values of a sample for histograms: shares of bins are then right to a few thousandths of the tallest.
+_SAMPLE = 1 << 20
 
 
 class FeatureRows:
@@ -66,13 +66,15 @@ class FeatureRows:
 
     def gram(self) -> Floats:
         """Products (N, N) of the centred rows, read a few columns at a time."""
-        return gram(self._mapped())
+        # Mapped anew for each part, because what has been read of a mapping counts as memory until it ends.
+        parts = (self._mapped()[:, start:stop] for start, stop in columns(self._count, self._width))
+        return gram_of_parts(parts)
 
-    def sample(self) -> Floats:
-        """Values of evenly spaced columns of all rows, about four million at most."""
+    def sample(self) -> NDArray[np.float32]:
+        """Values of evenly spaced columns of all rows, about a million at most."""
         step = max(1, -(-self._count * self._width // _SAMPLE))
         # Odd, so that a step that divides the width of a map does not pick the same columns of all its rows.
-        return self._mapped()[:, :: step | 1].astype(np.float64).ravel()
+        return np.array(self._mapped()[:, :: step | 1]).ravel()
 
     def _mapped(self) -> NDArray[np.float32]:
         return np.memmap(self._file, np.float32, "r", shape=(self._count, self._width))

@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.data.folders import SourceFile, file_hash, scan
-from pipeline.data.images import Image, write_image
 from pipeline.data.paths import shown
 from pipeline.errors import UserError
-from pipeline.evaluation.case_sets import data_set
+from pipeline.evaluation.case_sets import data_set, unique_names
 from pipeline.evaluation.cases import CaseSet
 from pipeline.evaluation.contenders import OURS, Model
 from pipeline.evaluation.evaluate import DEFAULT_BASELINES, measure_sets
-from pipeline.evaluation.evaluation_report import pictures_of_sets, sheet_rows
-from pipeline.evaluation.pictures import Picture, contact_sheet, pictures_of_photos, pictures_of_set, sheet_numbers
+from pipeline.evaluation.evaluation_report import pictures_of_sets, sheet_rows, write_picture
+from pipeline.evaluation.pictures import Picture, pictures_of_photos, pictures_of_set, sheet_numbers
 from pipeline.evaluation.report import command_line, write_report
 from pipeline.evaluation.run_noise import noise_of_run, photos_set
 from pipeline.evaluation.stored_evaluations import Evaluation, is_current, joined, read_evaluation, read_object
@@ -82,7 +81,7 @@ def report_run(
     sheet: list[dict[str, Any]] = []
     pictures: list[Picture]
     if data:
-        sets = _named([_set_of(path, limit) for path in data])
+        sets = unique_names([_set_of(path, limit) for path in data])
         measured = measure_sets(
             [model],
             sets,
@@ -127,9 +126,7 @@ def report_run(
         ],
         **extra,
     )
-    picture = out.with_suffix(".png") if pictures else None
-    if picture:
-        write_image(picture, Image(pixels=contact_sheet(pictures)))
+    picture = write_picture(out, pictures)
     paths = {"report": str(out), "json": str(out.with_suffix(".json")), "picture": str(picture) if picture else None}
     return {**paths, "notes": notes, **_headline(evaluation)}
 
@@ -138,12 +135,6 @@ def _set_of(path: Path, limit: int | None) -> CaseSet:
     if path.is_file():
         return photos_set(scan([path]), path.name)
     return data_set(path, "auto", limit)
-
-
-def _named(sets: list[CaseSet]) -> list[CaseSet]:
-    """Sets whose folders have one name, told apart by their whole path."""
-    names = [one.name for one in sets]
-    return [one if names.count(one.name) == 1 else replace(one, name=one.data) for one in sets]
 
 
 def _stored(run_dir: Path, notes: list[str]) -> list[Evaluation]:

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from pipeline.evaluation.baselines import nlm, noise_sigma, tv
 from pipeline.evaluation.blind import blind_measures
+from pipeline.evaluation.cases import PairCase
 from pipeline.evaluation.datasets import find_pairs, spread
-from pipeline.evaluation.evaluate import read_pair
 from pipeline.evaluation.metrics import psnr_rgb_u8
 
 Array = NDArray[np.float32]
@@ -70,7 +70,8 @@ def main() -> None:
     rows: dict[str, list[dict[str, dict[str, float]]]] = {}
     for name in given.sets.split(","):
         rows[name] = [
-            measured(*map(middle, read_pair(pair))) for pair in spread(find_pairs(given.data / name).pairs, given.limit)
+            measured(*map(middle, PairCase(*pair).read()))
+            for pair in spread(find_pairs(given.data / name).pairs, given.limit)
         ]
     if given.out is not None:
         given.out.write_text(json.dumps(rows, indent=1), "utf-8")

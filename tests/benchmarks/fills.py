@@ -21,8 +21,8 @@ from torch import Tensor
 from models import FILLS, Fill, UNetSpec, build, fill_hidden, input_mask
 from models.holes import Partition
 from models.masks import partition_numbers
+from pipeline.evaluation.cases import PairCase
 from pipeline.evaluation.datasets import find_pairs, spread
-from pipeline.evaluation.evaluate import read_pair
 
 DRAWS = 8
 LAYOUTS = {
@@ -60,7 +60,7 @@ def crops(folder: Path, count: int, side: int) -> list[tuple[Tensor, Tensor]]:
     pairs = []
     for pair in spread(find_pairs(folder).pairs, count):
         cut = []
-        for image in read_pair(pair):
+        for image in PairCase(*pair).read():
             top, left = ((size - side) // 2 for size in image.shape[:2])
             part = np.ascontiguousarray(image[top : top + side, left : left + side].transpose(2, 0, 1))
             cut.append(torch.from_numpy(part)[None])

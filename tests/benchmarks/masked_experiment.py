@@ -162,15 +162,15 @@ def make_tests(options: argparse.Namespace) -> dict[str, Path]:
 
 def score(denoiser: Any, sets: dict[str, Path], baselines: Sequence[str] = ()) -> dict[str, Scores]:
     """Scores of a denoiser, of the noisy pictures and of classical denoisers: who -> noise -> metric."""
+    from pipeline.evaluation.contenders import NOISY, OURS
     from pipeline.evaluation.evaluate import evaluate
+    from pipeline.evaluation.summary import mean_of
 
     scores: dict[str, Scores] = {"noisy": {}, "model": {}, **{name: {} for name in baselines}}
     for noise, folder in sets.items():
-        result = evaluate(denoiser, folder, layout="pairs", baselines=baselines, workers=1)
-        scores["model"][noise] = {metric: result[metric] for metric in METRICS}
-        scores["noisy"][noise] = {metric: result["noisy"][metric] for metric in METRICS}
-        for name in baselines:
-            scores[name][noise] = {metric: result["baselines"][name][metric] for metric in METRICS}
+        result = evaluate(denoiser, folder, layout="pairs", baselines=baselines, threads=1)
+        for who, label in (("model", OURS), ("noisy", NOISY), *((name, name) for name in baselines)):
+            scores[who][noise] = {metric: mean_of(result, label, metric) for metric in METRICS}
     return scores
 
 

@@ -21,8 +21,8 @@ import numpy as np
 
 from pipeline.data.images import Image, from_float, write_image
 from pipeline.evaluation.baselines import BASELINES
+from pipeline.evaluation.cases import PairCase
 from pipeline.evaluation.datasets import find_pairs, spread
-from pipeline.evaluation.evaluate import read_pair
 from pipeline.evaluation.metrics import measure
 from pipeline.inference.averaged import average_strides, brightened
 from pipeline.inference.denoiser import load_denoiser
@@ -55,7 +55,7 @@ def score(name: str, data: str, run: Path, *, limit: int | None, classical: bool
     denoisers = methods(run, classical)
     rows = []
     for number, pair in enumerate(pairs):
-        noisy, clean = read_pair(pair)
+        noisy, clean = PairCase(*pair).read()
         row: dict[str, object] = {"name": pair.name, "pixels": noisy.shape[0] * noisy.shape[1]}
         for label, run_one in denoisers.items():
             start = time.process_time()
@@ -99,7 +99,7 @@ def draw(name: str, data: str, run: Path, result: dict[str, object], out: Path) 
     student = load_denoiser(str(run))
     strips = []
     for row in chosen:
-        noisy, clean = read_pair(by_name[row["name"]])
+        noisy, clean = PairCase(*by_name[row["name"]]).read()
         output = np.clip(student(noisy), 0, 1)
         top, left = most_detail(clean)
         window = (slice(top, top + SIDE), slice(left, left + SIDE))

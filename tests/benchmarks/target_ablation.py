@@ -21,8 +21,8 @@ import noise.wiener
 from noise.measured import measure_noise
 from noise.recharge import recharge
 from pipeline.evaluation.baselines import nlm
+from pipeline.evaluation.cases import PairCase
 from pipeline.evaluation.datasets import find_pairs, spread
-from pipeline.evaluation.evaluate import read_pair
 from pipeline.evaluation.metrics import measure
 from pipeline.inference.averaged import average_strides, brightened
 from pipeline.inference.denoiser import load_denoiser
@@ -76,7 +76,7 @@ def score(data: str, run: Path, limit: int) -> dict[str, list[float]]:
     teacher = load_denoiser(str(run / "teacher"))
     found: dict[str, list[float]] = {}
     for pair in spread(find_pairs(data).pairs, limit):
-        noisy, clean = read_pair(pair)
+        noisy, clean = PairCase(*pair).read()
         if noisy.shape[0] * noisy.shape[1] > LARGE:
             top, left = ((length - SIDE) // 2 for length in noisy.shape[:2])
             noisy, clean = (image[top : top + SIDE, left : left + SIDE] for image in (noisy, clean))
