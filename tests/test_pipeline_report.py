@@ -375,7 +375,7 @@ def run_dir(tmp_path):
 
 
 def test_a_run_is_reported_with_pairs_with_photos_and_alone(tmp_path, run_dir):
-    make_pairs(tmp_path / "data")
+    make_pairs(tmp_path / "data", side=64)
     alone = run_report.report_run(run_dir)
     assert alone["psnr_rgb_u8"] is None
     assert alone["picture"] is None
@@ -398,7 +398,7 @@ def test_a_run_is_reported_with_pairs_with_photos_and_alone(tmp_path, run_dir):
 
 
 def test_a_stored_evaluation_is_shown_again(tmp_path, run_dir):
-    make_pairs(tmp_path / "data")
+    make_pairs(tmp_path / "data", side=64)
     result = evaluate(halve_noise, tmp_path / "data", baselines=("tv",))
     (run_dir / "evaluation.json").write_text(json.dumps(result))
     again = run_report.report_run(run_dir)

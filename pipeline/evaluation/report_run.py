@@ -39,7 +39,8 @@ def run_facts(run: Mapping[str, Any], evaluation: Mapping[str, Any] | None) -> F
 def provenance(run: Mapping[str, Any], evaluation: Mapping[str, Any] | None) -> Facts:
     """Return hashes, versions and whatever else tells which numbers these are."""
     facts = [(shown(str(key)), shown(str(value))) for key, value in (run.get("facts") or {}).items()]
-    facts += hashes(run, evaluation)
+    told = {value for _, value in facts}
+    facts += [(name, value) for name, value in hashes(run, evaluation) if value.partition(" ")[0] not in told]
     if evaluation:
         protocol = evaluation.get("protocol") or {}
         if isinstance(protocol, Mapping) and protocol:

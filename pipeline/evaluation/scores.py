@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.data.paths import shown
+from pipeline.evaluation.blind import BLIND_DEFINITIONS
+from pipeline.evaluation.report_charts import number
 from pipeline.evaluation.report_words import (
     headline,
     interval_of,
@@ -24,8 +26,9 @@ from pipeline.evaluation.report_words import (
     verdict,
 )
 
-_LONG = 14
-"""Rows of a table from which on it scrolls in itself."""
+_NOTHING = 1e-5
+_LONG = 8
+"""Sets from which on the table of all of them is folded away."""
 
 
 def score_boards(evaluation: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,12 +144,15 @@ def _offsets(one: Mapping[str, Any], labels: list[str]) -> list[str]:
 
 
 def _blind(one: Mapping[str, Any], labels: list[str]) -> dict[str, Any] | None:
+    """Measures without ground truth that are one number each; those of every channel are in the JSON."""
     rows = {name: row["blind"] for name, row in one["methods"].items() if isinstance(row.get("blind"), Mapping)}
-    names = list(dict.fromkeys(str(key) for row in rows.values() for key in row))
+    names = list(dict.fromkeys(str(key) for row in rows.values() for key, value in row.items() if _is_number(value)))
     if not names:
         return None
     return {
-        "heads": [name.replace("_", " ") for name in names],
+        "heads": [shown(name.removesuffix("_255").replace("_", " ")) for name in names],
+        "units": ["1/255" if name.endswith("_255") else "" for name in names],
+        "terms": [(shown(name), BLIND_DEFINITIONS[name]) for name in names if name in BLIND_DEFINITIONS],
         "rows": [
             {"label": method_name(who, labels), "cells": [_measure(row.get(name)) for name in names]}
             for who, row in rows.items()
@@ -154,10 +160,15 @@ def _blind(one: Mapping[str, Any], labels: list[str]) -> dict[str, Any] | None:
     }
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _measure(value: Any) -> str:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return f"{value:.3g}".replace("-", "\N{MINUS SIGN}")
-    return "" if value is None else shown(str(value))
+    if not _is_number(value):
+        return ""
+    # Less than this is rounding of float32 pictures.
+    return "0" if abs(value) < _NOTHING else number(float(value))
 
 
 def overview(evaluation: Mapping[str, Any]) -> dict[str, Any] | None:

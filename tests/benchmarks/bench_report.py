@@ -20,6 +20,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
 from pipeline.evaluation.blind import blind_measures, residual_panel
 from pipeline.evaluation.metrics import measure
 from pipeline.evaluation.report import write_report

@@ -19,6 +19,7 @@
 
   /* The section that is being read is marked in the navigation. */
   const links = new Map([...document.querySelectorAll("#links a")].map((link) => [link.hash.slice(1), link]));
+  const strip = byId("links");
   const visible = new Set();
   const watch = new IntersectionObserver((entries) => {
     for (const entry of entries) {
@@ -27,8 +28,10 @@
     }
     const first = [...links.keys()].find((id) => visible.has(id));
     for (const [id, link] of links) {
-      if (id === first) link.setAttribute("aria-current", "true");
-      else link.removeAttribute("aria-current");
+      if (id === first) {
+        link.setAttribute("aria-current", "true");
+        strip.scrollLeft = link.offsetLeft - 40;
+      } else link.removeAttribute("aria-current");
     }
   }, { rootMargin: "-12% 0px -70% 0px" });
   for (const id of links.keys()) watch.observe(byId(id));
