@@ -21,7 +21,7 @@ from pipeline.data.synth_files import synthesise
 from pipeline.errors import RunError
 from pipeline.evaluation.analysis import analyze
 from pipeline.evaluation.analysis_figures import FIGURES
-from pipeline.evaluation.analysis_patches import Patch, choose_patches, noisy_patches, parse_noise
+from pipeline.evaluation.analysis_patches import Noise, Patch, choose_patches, noisy_patches, read_noises
 from pipeline.evaluation.analysis_subject import Shown, Subject, labels_of, load_subjects, look
 from pipeline.evaluation.analysis_text import conclude
 from pipeline.evaluation.cka import minibatch_cka
@@ -47,6 +47,11 @@ def masked(tmp_path: Path) -> Path:
 @pytest.fixture
 def unet(tmp_path: Path) -> Path:
     return saved(tmp_path / "unet", UNET, seed=2)
+
+
+def parse_noise(text: str) -> Noise:
+    [noise] = read_noises([text])
+    return noise
 
 
 def call(unveil: Run, clean: Path, out: Path, *more: object) -> tuple[int, dict[str, Any] | None, str]:
@@ -249,8 +254,8 @@ def test_progress_reaches_its_total(unet: Path, photo_folder: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--noise", "frost:1"], "--noise frost:1: expected one of gaussian"),
-        (["--noise", "gaussian:loud"], "--noise gaussian:loud: --level: expected a number"),
+        (["--noise", "frost:1"], "--noise frost 1: expected one of gaussian"),
+        (["--noise", "gaussian:loud"], "--noise: expected a recipe, or recipe:level,level; found .gaussian:loud."),
         (["--reference", "monte_carlo"], "--reference monte_carlo: expected noise that is made from clean pictures"),
         (["--reference", "poisson:3"], "--noise: expected one besides the reference poisson:3, found none"),
         (["--patches", 3], "--patches: expected at least 4, found 3"),

@@ -107,7 +107,7 @@ def test_every_noise_of_the_suites_can_be_made(clean: Path) -> None:
 
 
 def test_wrong_noises_and_clashing_names_are_one_clear_line(clean: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"--noise fog: --recipe: expected"):
+    with pytest.raises(UserError, match=r"--noise fog: expected one of gaussian"):
         noised_sets(clean, noises_of(["fog"]), seed=0)
     with pytest.raises(UserError, match=r"--noise poisson -1: --level"):
         noised_sets(clean, noises_of(["poisson:-1"]), seed=0)

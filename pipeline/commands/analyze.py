@@ -43,14 +43,17 @@ def analyze(
     """
     from pipeline.console import console, print_json, progress
     from pipeline.data.paths import shown
+    from pipeline.errors import UserError
     from pipeline.evaluation.analysis import NOISES, analyze
     from pipeline.evaluation.analysis_files import check_out, write_analysis
-    from pipeline.evaluation.analysis_patches import parse_noise
+    from pipeline.evaluation.analysis_patches import read_noises
     from pipeline.evaluation.analysis_subject import load_subjects
 
     check_out(out, clean, overwrite=overwrite)
-    noises = [parse_noise(text) for text in noise or NOISES]
-    expected = parse_noise(reference, "--reference")
+    noises = read_noises(noise or NOISES)
+    expected, *more = read_noises([reference], "--reference")
+    if more:
+        raise UserError(f"--reference: expected one noise, found {reference!r}")
     subjects = load_subjects(model, device=device, attention=attention, draws=draws)
     with progress() as bar:
         task = bar.add_task("analyze", total=None)

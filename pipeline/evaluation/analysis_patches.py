@@ -13,8 +13,8 @@ from pipeline.data.folders import SourceFile
 from pipeline.data.images import from_float, read_image, read_size, to_float, without_alpha
 from pipeline.data.paths import shown
 from pipeline.data.synth_pairs import NEEDS_RGB, first_kind, pair_seed
-from pipeline.data.synth_recipes import make_recipe
 from pipeline.errors import UserError
+from pipeline.evaluation.case_sets import noises_of, recipe_of
 
 if TYPE_CHECKING:
     from noise import NoiseRecipe
@@ -51,22 +51,15 @@ class Noise:
         return self.text.replace(":", " ")
 
 
-def parse_noise(text: str, option: str = "--noise") -> Noise:
-    """Read ``recipe``, ``recipe:level`` (see ``unveil synth --list``) or the name of a JSON file with a recipe.
+def read_noises(texts: Sequence[str], option: str = "--noise") -> list[Noise]:
+    """Read noises as typed; see `pipeline.evaluation.case_sets.noises_of`.
 
     Raises:
         UserError: no such recipe or level, or one that needs more than clean pictures.
     """
-    from noise.tone_mapping import ToneMapping
-
-    name, _, level = (text, "", "") if text.endswith(".json") else text.partition(":")
-    try:
-        recipe = make_recipe(name, level or None)
-    except UserError as error:
-        raise UserError(f"{option} {text}: {str(error).removeprefix('--recipe: ')}") from None
-    if isinstance(recipe, ToneMapping):
-        raise UserError(f"{option} {text}: expected noise that is made from clean pictures, found renderings")
-    return Noise(text, recipe)
+    found = noises_of(texts, option)
+    named = [one.recipe if one.level is None else f"{one.recipe}:{one.level}" for one in found]
+    return [Noise(text, recipe_of(one, option)) for text, one in zip(named, found, strict=True)]
 
 
 def choose_patches(files: Sequence[SourceFile], count: int, side: int, seed: int) -> list[Patch]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pipeline.data.folders import scan
 from pipeline.data.paths import shown
@@ -14,7 +14,7 @@ from pipeline.evaluation.cases import Case, CaseSet, NoisedCase, PairCase, Photo
 from pipeline.evaluation.datasets import find_pairs, holds_pairs, spread
 
 if TYPE_CHECKING:
-    from noise.tone_mapping import ToneMapping
+    from noise import NoiseRecipe
 
 
 class Noise(NamedTuple):
@@ -25,6 +25,12 @@ class Noise(NamedTuple):
 
     level: str | None
     """A number; None for the recipe's own range."""
+
+    @property
+    def name(self) -> str:
+        """For tables and figures: ``gaussian 15``."""
+        recipe = Path(self.recipe).stem if self.recipe.endswith(".json") else self.recipe
+        return recipe if self.level is None else f"{recipe} {self.level}"
 
 
 SUITES: Final[dict[str, tuple[str, ...]]] = {
@@ -43,25 +49,47 @@ SUITES: Final[dict[str, tuple[str, ...]]] = {
 the ISP noise of Table 3c; ``quick``: some of them and Gaussian noise of sigma 50."""
 
 
-def noises_of(texts: Iterable[str]) -> list[Noise]:
+def noises_of(texts: Iterable[str], option: str = "--noise") -> list[Noise]:
     """Read ``--noise``: ``poisson:2,2.5`` is two noises, ``isp`` one, ``x.json`` a recipe in a file.
+
+    Args:
+        texts: as typed.
+        option: to name in messages.
 
     Raises:
         UserError: nothing before the colon, a level that is no number, or the same noise twice.
     """
     noises: list[Noise] = []
     for text in texts:
-        recipe, colon, levels = text.partition(":")
+        recipe, colon, levels = (text, "", "") if text.endswith(".json") else text.partition(":")
         if not recipe.strip() or (colon and not levels.strip()):
-            raise UserError(f"--noise: expected a recipe, or recipe:level,level; found {text!r}")
+            raise UserError(f"{option}: expected a recipe, or recipe:level,level; found {text!r}")
         for level in levels.split(",") if colon else (None,):
-            if level is not None:
-                _number(level, text)
+            if level is not None and _number(level) is None:
+                raise UserError(f"{option}: expected a recipe, or recipe:level,level; found {text!r}")
             noises.append(Noise(recipe.strip(), level if level is None else level.strip()))
     twice = next((noise for noise in noises if noises.count(noise) > 1), None)
     if twice is not None:
-        raise UserError(f"--noise: expected each noise once, found {_title(twice)} twice")
+        raise UserError(f"{option}: expected each noise once, found {twice.name} twice")
     return noises
+
+
+def recipe_of(noise: Noise, option: str = "--noise") -> NoiseRecipe:
+    """Return what makes a noise on clean pictures.
+
+    Raises:
+        UserError: no such recipe or level, or one that needs more than clean pictures.
+    """
+    from noise.tone_mapping import ToneMapping
+    from pipeline.data.synth_recipes import make_recipe
+
+    try:
+        recipe = make_recipe(noise.recipe, noise.level)
+    except UserError as error:
+        raise UserError(f"{option} {noise.name}: {str(error).removeprefix('--recipe: ')}") from None
+    if isinstance(recipe, ToneMapping):
+        raise UserError(f"{option} {noise.name}: expected noise that is made from clean pictures, found renderings")
+    return recipe
 
 
 def suite_noises(name: str) -> list[Noise]:
@@ -139,26 +167,15 @@ def unique_names(sets: Sequence[CaseSet]) -> list[CaseSet]:
 
 
 def _noised(folder: Path, noise: Noise, seed: int, limit: int | None) -> CaseSet:
-    from noise.tone_mapping import ToneMapping
-    from pipeline.data.synth_recipes import make_recipe
-
     if noise.recipe == "monte_carlo":
-        recipe = make_recipe(noise.recipe)
-        assert isinstance(recipe, ToneMapping)
-        cases = _renderings(folder, noise, recipe)
+        cases = _renderings(folder, noise)
     else:
-        try:
-            made = make_recipe(noise.recipe, noise.level)
-        except UserError as error:
-            raise UserError(f"--noise {_title(noise)}: {error}") from None
-        if isinstance(made, ToneMapping):
-            raise UserError(f"--noise {noise.recipe}: expected monte_carlo for renderings, found a file with it")
-        files = scan([folder])
-        cases = [NoisedCase(_stem(file.relative), file.path, file.relative, made, seed) for file in files]
+        recipe, files = recipe_of(noise), scan([folder])
+        cases = [NoisedCase(_stem(file.relative), file.path, file.relative, recipe, seed) for file in files]
         _check_stems(cases)
-    level = None if noise.level is None else _number(noise.level, noise.level)
+    level = None if noise.level is None else _number(noise.level)
     return CaseSet(
-        name=f"{_folder_name(folder)} {_title(noise)}",
+        name=f"{_folder_name(folder)} {noise.name}",
         kind="synthetic",
         data=str(folder),
         layout="renderings" if noise.recipe == "monte_carlo" else "clean",
@@ -168,9 +185,13 @@ def _noised(folder: Path, noise: Noise, seed: int, limit: int | None) -> CaseSet
     )
 
 
-def _renderings(folder: Path, noise: Noise, mapping: ToneMapping) -> list[Case]:
+def _renderings(folder: Path, noise: Noise) -> list[Case]:
+    from noise.tone_mapping import ToneMapping
     from pipeline.data.renders import find_renderings
+    from pipeline.data.synth_recipes import make_recipe
 
+    mapping = make_recipe(noise.recipe)
+    assert isinstance(mapping, ToneMapping)
     wanted = None if noise.level is None else (float(noise.level), float(noise.level))
     found = find_renderings(folder, samples=wanted)
     return [RenderedCase(one.relative.as_posix(), one.noisy, one.reference, mapping) for one in found]
@@ -186,22 +207,12 @@ def _stem(relative: Path) -> str:
     return relative.with_suffix("").as_posix()
 
 
-def _title(noise: Noise) -> str:
-    name = Path(noise.recipe).stem if noise.recipe.endswith(".json") else noise.recipe
-    return name if noise.level is None else f"{name} {noise.level}"
-
-
-def _number(level: str, text: str) -> float:
+def _number(level: str) -> float | None:
     try:
         return float(level)
     except ValueError:
-        raise UserError(f"--noise: expected a recipe, or recipe:level,level; found {text!r}") from None
+        return None
 
 
 def _folder_name(folder: Path) -> str:
     return folder.resolve().name or str(folder)
-
-
-def methods_in(sets: Sequence[dict[str, Any]]) -> list[str]:
-    """Return the labels of all methods of the sets of an evaluation, in their order."""
-    return list(dict.fromkeys(label for one in sets for label in one["methods"]))
