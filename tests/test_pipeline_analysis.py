@@ -255,7 +255,7 @@ def test_progress_reaches_its_total(unet: Path, photo_folder: Path) -> None:
     ("options", "words"),
     [
         (["--noise", "frost:1"], "--noise frost 1: expected one of gaussian"),
-        (["--noise", "gaussian:loud"], "--noise: expected a recipe, or recipe:level,level; found .gaussian:loud."),
+        (["--noise", "gaussian:loud"], "--noise: expected a recipe, or recipe:level,level; found 'gaussian:loud'"),
         (["--reference", "monte_carlo"], "--reference monte_carlo: expected noise that is made from clean pictures"),
         (["--reference", "poisson:3"], "--noise: expected one besides the reference poisson:3, found none"),
         (["--patches", 3], "--patches: expected at least 4, found 3"),
