@@ -248,6 +248,10 @@ def test_workers_of_ray_find_the_same(
 ) -> None:
     import torch
 
+    # Workers have another current folder, in which relative paths mean nothing.
+    monkeypatch.chdir(tmp_path)
+    clean, pairs = Path("clean"), Path("pairs")
+
     models = read_models([f"a={weights[0]}", f"swin={_swin(tmp_path / 'swin')}"])
     sets = [data_set(pairs), data_set(clean), *noised_sets(clean, noises_of(["isp"]), seed=2)]
     threads = torch.get_num_threads()

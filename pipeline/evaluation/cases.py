@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
@@ -55,6 +55,9 @@ class Case(Protocol):
     def identity(self) -> str:
         """Return 64 hexadecimal digits that are equal only where `read` gives equal pictures."""
 
+    def absolute(self) -> Case:
+        """Return the same for a process whose current folder is another."""
+
 
 @dataclass(frozen=True, slots=True)
 class PairCase:
@@ -77,6 +80,10 @@ class PairCase:
         """Hash both contents."""
         return _hash("pair", _content(self.noisy), _content(self.clean))
 
+    def absolute(self) -> PairCase:
+        """Name both files in full."""
+        return replace(self, noisy=_absolute(self.noisy), clean=_absolute(self.clean))
+
 
 @dataclass(frozen=True, slots=True)
 class PhotoCase:
@@ -97,6 +104,10 @@ class PhotoCase:
     def identity(self) -> str:
         """Hash its content."""
         return _hash("photo", file_hash(self.photo))
+
+    def absolute(self) -> PhotoCase:
+        """Name the file in full."""
+        return replace(self, photo=self.photo.absolute())
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +141,10 @@ class NoisedCase:
         recipe = json.dumps(recipe_to_dict(self.recipe), sort_keys=True)
         return _hash("noised", file_hash(self.source), recipe, str(self.seed), self.relative.as_posix())
 
+    def absolute(self) -> NoisedCase:
+        """Name the file in full; its noise follows from the relative path, which stays."""
+        return replace(self, source=self.source.absolute())
+
 
 @dataclass(frozen=True, slots=True)
 class RenderedCase:
@@ -155,6 +170,10 @@ class RenderedCase:
     def identity(self) -> str:
         """Hash both contents and the tone mapping."""
         return _hash("rendered", file_hash(self.noisy), file_hash(self.reference), repr(self.mapping))
+
+    def absolute(self) -> RenderedCase:
+        """Name both files in full."""
+        return replace(self, noisy=self.noisy.absolute(), reference=self.reference.absolute())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -203,6 +222,10 @@ def _read(source: Path | Block) -> FloatImage:
 
 def _display(pixels: Pixels) -> FloatImage:
     return without_alpha(to_float(pixels))
+
+
+def _absolute(source: Path | Block) -> Path | Block:
+    return source if isinstance(source, Block) else source.absolute()
 
 
 def _content(source: Path | Block) -> str:

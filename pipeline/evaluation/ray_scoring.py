@@ -78,7 +78,7 @@ def score_on_ray(tasks: Sequence[Task], packed: Bundle, workers: int) -> Iterato
             while waiting and len(running) < _AHEAD * workers:
                 task = waiting.pop()
                 labels = [one.label for one in task.contenders]
-                running[remote.remote(*known, task.case, labels, task.crops)] = task
+                running[remote.remote(*known, task.case.absolute(), labels, task.crops)] = task
             done, _ = ray.wait(list(running), num_returns=1)
             for reference in done:
                 task = running.pop(reference)
