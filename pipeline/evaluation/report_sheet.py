@@ -2,7 +2,7 @@
 
 JPEG without chroma subsampling: WebP halves the resolution of colour and takes half of the colour noise away, which is
 the very thing to be looked at. Measured on crops of cameras and of made noise, it keeps 53 % of the chroma
-noise at quality 95, and JPEG 4:4:4 at quality 90 all of it (97 to 103 %) at 23 kB a crop.
+noise at quality 95, and JPEG 4:4:4 at quality 90 all of it (98 to 103 %) at 23 kB a crop.
 """
 
 from __future__ import annotations
