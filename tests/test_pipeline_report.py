@@ -466,6 +466,22 @@ def test_paired_tests_are_told_in_words():
     assert "ours falls behind NLM by 0.42 dB [0.30, 0.50]" in told(difference=-0.42, interval=[-0.5, -0.3], p=0.01)
     assert "ours and NLM differ by +0.10 dB" in told(difference=0.1, interval=[-0.1, 0.3], p=0.4)
     assert "p 0.030, corrected for the number of tests" in told(difference=0.1, interval=[0, 1], p=0.01, p_holm=0.03)
+    # Three images cannot tell, however large the difference.
+    assert "ours and NLM differ by +2.00 dB" in told(difference=2.0, interval=None, p=0.25)
+    assert "ours and NLM differ by +2.00 dB" in told(difference=2.0, interval=[1.0, 3.0], p=0.03, p_holm=0.06)
+
+
+def test_models_are_held_against_the_best_classical_denoiser_and_each_other():
+    rows = [row("a", 30.0, 33.0, nlm=32.0, tv=31.0)]
+    tests = [
+        {"a": "ours", "b": b, "metric": "psnr_rgb_u8", "wins": 9, "losses": 0, "n": 9, "difference": 1.0}
+        | {"interval": [0.5, 1.5], "p": 0.004}
+        for b in ("noisy", "nlm", "tv")
+    ]
+    text = Reader(render(evaluation=evaluation_of([one_set(rows, paired=tests)]))).text
+    assert "ours beats NLM" in text
+    assert "ours beats TV" not in text
+    assert "ours beats noisy" not in text
 
 
 def test_levels_of_one_recipe_become_a_chart_and_their_boards_fold_away():
