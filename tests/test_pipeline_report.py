@@ -21,6 +21,7 @@ from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.pictures import choose_rows, contact_sheet, pictures_of_photos, pictures_of_set
 from pipeline.evaluation.report import command_line, render_report, write_report
 from pipeline.evaluation.report_charts import Scale, line, number, spaced, steps
+from pipeline.evaluation.report_data import ReportData
 from pipeline.evaluation.report_masks import mask_pictures
 from pipeline.evaluation.report_sheet import sheet_board
 from pipeline.evaluation.stored_evaluations import joined
@@ -68,8 +69,7 @@ def tile(seed=0, side=24, **extra):
 
 
 def render(**kwargs):
-    defaults = {"title": "t", "run": None, "evaluation": None, "pictures": [], "commands": []}
-    return render_report(**(defaults | kwargs))
+    return render_report(ReportData(**({"title": "t"} | kwargs)))
 
 
 class Reader(HTMLParser):
@@ -203,26 +203,13 @@ def test_a_real_report_stays_below_six_megabytes(tmp_path):
         for index in range(3)
     ]
     rows = [row(f"image {i}", 30.0, 33.0, nlm=32.0, tv=31.0) for i in range(100)]
-    write_report(
-        tmp_path / "new" / "r.html",
-        title="t",
-        run=None,
-        evaluation=evaluation(rows),
-        pictures=crops,
-        commands=[],
-    )
+    write_report(tmp_path / "new" / "r.html", ReportData(title="t", evaluation=evaluation(rows), pictures=crops))
     assert (tmp_path / "new" / "r.html").stat().st_size < 6e6
 
 
 def test_a_name_that_is_no_text_does_not_stop_the_report(tmp_path):
-    write_report(
-        tmp_path / "r.html",
-        title="bad \udcff name",
-        run=None,
-        evaluation=None,
-        pictures=[picture(name="bad \udcff", clean=False)],
-        commands=[],
-    )
+    pictures = [picture(name="bad \udcff", clean=False)]
+    write_report(tmp_path / "r.html", ReportData(title="bad \udcff name", pictures=pictures))
     assert b"bad" in (tmp_path / "r.html").read_bytes()
 
 
@@ -437,7 +424,7 @@ def test_commands_are_quoted_for_the_shell():
 
 def test_every_number_of_the_page_is_in_the_json_beside_it(tmp_path):
     cleans = [(f"c{i}", "s", np.full((24, 24, 3), 60 * i + 40, np.uint8)) for i in range(3)]
-    write_report(tmp_path / "r.html", **full_report(cleans))
+    write_report(tmp_path / "r.html", ReportData(**full_report(cleans)))
     found = json.loads((tmp_path / "r.json").read_text())
     assert found["format"] == 1
     assert found["evaluation"]["sets"][0]["name"] == "camera pairs"

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from pipeline.evaluation.report import write_report
+from pipeline.evaluation.report_data import ReportData
 from tests.report_data import full_report
 
 SIDE = 192
@@ -61,7 +62,7 @@ def main() -> None:
     content = full_report(crops())
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         path = Path(folder) / "report.html"
-        write_report(path, **content)
+        write_report(path, ReportData(**content))
         browser = playwright.chromium.launch(executable_path=chromium, args=list(_FLAGS))
         page = browser.new_page(viewport={"width": 1440, "height": 1340}, color_scheme="light")
         page.goto(path.as_uri())
