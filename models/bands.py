@@ -133,4 +133,5 @@ def _is_short_of_memory(error: Exception) -> bool:
         or "can't allocate memory" in text
         or "out of memory" in text
         or "could not create a memory" in text  # oneDNN
+        or "could not create a primitive" in text  # oneDNN, if it was the memory of its scratchpad
     )

@@ -34,6 +34,9 @@ _STEP: Final = 4
 _ROWS: Final = 16
 """Rows of windows that are filtered at once."""
 
+_NOTHING: Final = 1e-20
+"""Energy far below that of rounding."""
+
 
 def wiener(noisy: Tensor, pilot: Tensor, noise: MeasuredNoise, *, strength: float = STRENGTH) -> Tensor:
     """Filter a photograph by what a denoised version and the noise say of its spectrum.
@@ -95,7 +98,8 @@ def _filtered(
     # Rounding makes energies of nearly nothing negative, and a gain of them anything.
     energy = strength * torch.einsum("iarc,ibrc,abyx->ircyx", mixed, mixed, expected).clamp_min(0)
     signal = known.real.square() + known.imag.square()
-    gain = signal / (signal + energy).clamp_min(1e-20)
+    # Where there is neither, nothing is taken off.
+    gain = (signal + _NOTHING) / (signal + energy + _NOTHING)
     kept = torch.fft.irfft2(gain * seen, s=(_SIDE, _SIDE))
     return torch.einsum("ij,ircyx->jrcyx", axes, kept) + mean * window
 

@@ -255,5 +255,5 @@ def test_the_commands_show_the_gate(photo_folder: Path, tmp_path: Path, unveil: 
     code, _, _ = unveil("report", out, "--data", photo_folder)
     assert code == 0
     html = (out / "report.html").read_text()
-    assert 'Measured without clean images: <span class="k-failed">failed</span>' in html
+    assert 'Measured without clean images: <span class="c-failed">failed</span>' in html
     assert json.loads((out / "weights" / "model.json").read_text())["card"]["gate"]["why"] == why
