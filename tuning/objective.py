@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,8 +43,8 @@ class Job:
     held_out: SourceSpec
     """Images that are judged on."""
 
-    score: Score
-    """What is measured."""
+    scores: list[Score]
+    """What is measured; the first decides."""
 
 
 def rungs(config: TrainConfig) -> int:
@@ -105,22 +105,29 @@ def _train(config: TrainConfig, job: Job, folder: Path, last: int, count: int) -
     from pipeline.training.checkpoint import load_latest, save_checkpoint
     from pipeline.training.history import append_row
     from pipeline.training.loop import new_state
-    from tuning.score import Judge
+    from tuning.judge import Judge
 
     torch.set_num_threads(1)
     state = new_state(config, "cuda" if config.cluster.gpus_per_worker else "cpu")
     load_latest(folder / "checkpoints", state)
-    source, judge = BatchSource(job.training), Judge(job.score, config, job.held_out)
+    # Another seed of a trial sees other crops as well; what is judged on stays the same.
+    source = BatchSource(replace(job.training, seed=config.seed))
+    judge = Judge(job.scores, config, job.held_out)
     for rung in range(_rung(state, config, count) + 1, count + 1):
         loss = _train_to(rung / count, state, source, config)
         reached = _rung(state, config, count)
         if reached > last:
+            start = time.monotonic()
+            judged = judge(state.average)
             row = {
                 "step": state.step,
                 "rung": reached,
-                "score": judge(state.average),
+                "score": judged.scores[job.scores[0].name],
+                "scores": judged.scores,
+                "parts": judged.parts,
                 "loss": loss,
                 "seconds": state.seconds,
+                "judging": round(time.monotonic() - start, 3),
                 "time": time.time(),
             }
             # The row first: a death between the two repeats the rung, and readers take a step once.
