@@ -38,6 +38,8 @@ SMALL = [
     "training.minutes=0",
 ]
 
+TINY_SWIN = ["network.dim=8", "network.depths=[2]", "network.heads=[2]", "network.window=4"]
+
 
 def small(folder: Path, *more: str, preset: str = "quick") -> TrainConfig:
     return load_config(preset=preset, overrides=[*SMALL, *more], data=str(folder))
@@ -83,6 +85,22 @@ def child_runs(out: Path) -> tuple[str, dict[str, str], dict[str, list[int]]]:
         for key, child in zip(keys, found, strict=True)
     }
     return run.info.status, dict(zip(keys, (child.info.status for child in found), strict=True)), steps
+
+
+def leave_behind(out: Path, parent: str) -> None:
+    """What a driver leaves that dies while it opens a run, and while another trial, never run again, is under way."""
+    from pipeline.tracking import connect
+
+    client = connect().MlflowClient()
+    experiment = client.get_run(parent).info.experiment_id
+    lost, other = (
+        client.create_run(experiment, tags={"mlflow.parentRunId": parent, "trial": name}).info.run_id
+        for name in ("lost", "other")
+    )
+    stored = json.loads((out / "mlflow.json").read_text("utf-8"))
+    stored["trials"]["other"] = other
+    (out / "mlflow.json").write_text(json.dumps(stored), "utf-8")
+    assert lost != other
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +206,7 @@ def test_a_trial_that_keeps_crashing_is_marked_and_the_search_goes_on_and_can_be
     assert reasons[0].startswith("The actor is dead because its worker process has died.")
     before = {trial.key: trial.history for trial in summary.trials}
 
+    leave_behind(out, summary.mlflow_run_id)
     with pytest.raises(UserError, match="holds a search; continue it with --resume"):
         search(plan_for(config, 3), out)
     longer = search(plan_for(config, 3), out, resume=True)
@@ -198,6 +217,7 @@ def test_a_trial_that_keeps_crashing_is_marked_and_the_search_goes_on_and_can_be
         known = before.get(trial.key, [])
         assert trial.history[: len(known)] == known
     parent, children, steps = child_runs(out)
+    assert (children.pop("other"), steps.pop("other")) == ("KILLED", [])
     assert set(children.values()) == {parent} == {"FINISHED"}
     assert steps == {trial.key: [row["step"] for row in trial.history] for trial in longer.trials}
 
@@ -263,6 +283,36 @@ def test_a_search_without_one_finished_trial_fails_with_the_reason(photo_folder:
     parent, children, _ = child_runs(tmp_path / "search")
     assert {parent, *children.values()} == {"FAILED"}
     assert json.loads((tmp_path / "search" / "tune.json").read_text("utf-8"))["failed"] == 2
+
+
+@pytest.mark.usefixtures("ray_here")
+def test_a_table_of_the_paper_is_one_command(
+    unveil: Callable[..., tuple[int, dict[str, Any] | None, str]], photo_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "table"
+    code, result, stderr = unveil(
+        "tune",
+        "--ablation",
+        "table2",
+        "--data",
+        photo_folder,
+        "--out",
+        out,
+        "--json",
+        *TINY_SWIN,
+        *SMALL[2:],
+        "training.steps=1",
+    )
+    assert code == 0, stderr
+    assert result is not None
+    table = json.loads((out / "table.json").read_text("utf-8"))
+    assert [row["cells"] for row in table["rows"]] == [["65 %"], ["75 %"], ["85 %"]]
+    trials = result["trials"]
+    assert [row["mean"] for row in table["rows"]] == [trial["score"] for trial in trials]
+    assert [trial["overrides"] for trial in trials] == [{"network.attention_ratio": at} for at in (0.65, 0.75, 0.85)]
+    text = (out / "table.md").read_text("utf-8")
+    assert text in stderr
+    assert "| attention ratio | psnr_synthetic | paper |" in text
 
 
 @pytest.mark.parametrize(("preset", "name"), [("quick", "blind_l1_pd2"), ("camera", "psnr_synthetic")])

@@ -1,8 +1,7 @@
-"""Ways to search, on a real Ray: Optuna, a budget, several objectives, tables of a paper."""
+"""Ways to search, on a real Ray: Optuna, a budget, several objectives."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ from pipeline.config import dump, load_config
 from pipeline.errors import UserError
 from tuning.plan import Plan
 
+pytestmark = pytest.mark.slow
+
 SMALL = [
     "network.width=4",
     "network.depth=1",
@@ -21,7 +22,6 @@ SMALL = [
     "training.steps=3",
     "training.minutes=0",
 ]
-TINY_SWIN = ["network.dim=8", "network.depths=[2]", "network.heads=[2]", "network.window=4", *SMALL[2:]]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -40,7 +40,6 @@ def plan_of(folder: Path, samples: int, **more: Any) -> Plan:
     return Plan(config=dump(config), samples=samples, seed=0, **({"objectives": ["blind_l1"]} | more))
 
 
-@pytest.mark.slow
 def test_optuna_goes_on_with_the_points_that_it_had(photo_folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("optuna")
     from tuning.search import search
@@ -61,7 +60,6 @@ def test_optuna_goes_on_with_the_points_that_it_had(photo_folder: Path, tmp_path
     assert len({trial.key for trial in longer.trials}) == 5
 
 
-@pytest.mark.slow
 def test_a_search_ends_when_its_minutes_are_over_and_goes_on_with_more(photo_folder: Path, tmp_path: Path) -> None:
     from tuning.search import search
 
@@ -82,7 +80,6 @@ def test_a_search_ends_when_its_minutes_are_over_and_goes_on_with_more(photo_fol
     assert all(trial.state == "finished" for trial in longer.trials)
 
 
-@pytest.mark.slow
 def test_several_objectives_leave_a_front(
     unveil: Callable[..., tuple[int, dict[str, Any] | None, str]], photo_folder: Path, tmp_path: Path
 ) -> None:
@@ -101,20 +98,3 @@ def test_several_objectives_leave_a_front(
     assert set(result["pareto"]) == values.keys() - beaten
     assert result["best"]["key"] == min(values, key=lambda key: values[key])
     assert f"front  {', '.join(result['pareto'])}: " in stderr
-
-
-def test_a_table_of_the_paper_is_one_command(
-    unveil: Callable[..., tuple[int, dict[str, Any] | None, str]], photo_folder: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "table"
-    code, result, stderr = unveil(
-        "tune", "--ablation", "table2", "--data", photo_folder, "--out", out, "--json", *TINY_SWIN
-    )
-    assert code == 0, stderr
-    assert result is not None
-    table = json.loads((out / "table.json").read_text("utf-8"))
-    assert [row["cells"] for row in table["rows"]] == [["65 %"], ["75 %"], ["85 %"]]
-    assert [row["mean"] for row in table["rows"]] == [trial["score"] for trial in result["trials"]]
-    text = (out / "table.md").read_text("utf-8")
-    assert text in stderr
-    assert "| attention ratio | psnr_synthetic | paper |" in text

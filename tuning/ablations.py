@@ -184,7 +184,8 @@ def table_as_markdown(table: Mapping[str, Any]) -> str:
         cells += ["{:.2f} / {:.4f}".format(*row["paper"]) if row["paper"] else "-"] if paper else []
         lines.append(_line(cells))
     seeds = len(rows[0]["seeds"])
-    lines += ["", f"{table['definition'].capitalize()}. {table['steps']:,} steps, seeds of the first row: {seeds}."]
+    definition = table["definition"]
+    lines += ["", f"{definition[:1].upper()}{definition[1:]}. Steps: {table['steps']:,}; seeds: {seeds}."]
     if paper:
         lines.append(
             "Paper: PSNR / SSIM on CBSD68 with mixture noise after 200,000 steps; only the order of the rows can be "

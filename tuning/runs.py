@@ -17,6 +17,7 @@ from ray.tune import Callback
 
 from pipeline.tracking import Tracker, one_line
 from pipeline.training.rundir import write_json
+from tuning.leftovers import sweep
 from tuning.objective import trial_folder
 from tuning.plan import Plan
 from tuning.space import SEED, overrides, plain_values, trial_key
@@ -60,7 +61,7 @@ class TrialRuns(Callback):  # type: ignore[misc]  # Ray is not typed
         key, changed = self._identify(trial)
         if key in self._open:  # the second attempt of a trial that crashed
             return
-        number = self._number(key, changed)
+        number = self._number(key, changed, trial.trial_id)
         folder = trial_folder(self._out, key)
         folder.mkdir(parents=True, exist_ok=True)
         point = self._points.setdefault(key, dict(trial.config))
@@ -102,13 +103,22 @@ class TrialRuns(Callback):  # type: ignore[misc]  # Ray is not typed
         """Close the parent, and as KILLED the children that the search leaves behind."""
         for key in list(self._open):
             self._close(key, "KILLED")
+        try:
+            sweep(self.parent.run_id, set(self._ids["trials"].values()))
+        except Exception as error:  # noqa: BLE001 - whatever the server raises, the search ends as it would
+            self.parent.problem = self.parent.problem or one_line(error)
         self.parent.finish(status)
 
-    def _number(self, key: str, changed: dict[str, Any]) -> int:
-        """Return the number that the trial has had before, or that of the trial that it repeats, or the next one."""
+    def _number(self, key: str, changed: dict[str, Any], trial_id: str) -> int:
+        """Return the number that the trial has had before, or that of the trial that it repeats, or Ray's, or the next.
+
+        Trials that are sampled in advance are numbered by Ray in that order, whichever of their processes is up first.
+        """
         repeated = trial_key({name: value for name, value in changed.items() if name != SEED})
         if key not in self._numbers:
-            self._numbers[key] = self._numbers.get(repeated, 1 + max(self._numbers.values(), default=-1))
+            _, numbered, suffix = trial_id.rpartition("_")
+            following = int(suffix) if numbered else 1 + max(self._numbers.values(), default=-1)
+            self._numbers[key] = self._numbers.get(repeated, following)
         return self._numbers[key]
 
     def _identify(self, trial: Any) -> tuple[str, dict[str, Any]]:

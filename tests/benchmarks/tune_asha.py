@@ -1,0 +1,93 @@
+"""What early stopping saves, what it costs in quality, and what a search takes beside its training steps.
+
+    OMP_NUM_THREADS=1 .venv/bin/python tests/benchmarks/tune_asha.py --data noisy/ --out runs/tune-asha --samples 24
+
+Runs the same search twice, the same trials with the same seeds: every trial to the end, and with ASHA. A trial ends the
+same in both, so the first tells what ASHA's winner is worth beside the best there was. Prints a Markdown table and the
+time that was neither training nor judging. Called again it goes on where it was. Results: docs/results/tune.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tuning.summary import Summary
+
+SEARCH = ["method.mask_count", "method.pd_stride", "inference.pd_stride", "optimizer.lr"]
+COMMON = [
+    "network.width=8",
+    "network.depth=2",
+    "data.crop=60",
+    "training.batch=4",
+    "training.minutes=0",
+    "inference.draws=2",
+    "optimizer.warmup_steps=5",
+    "optimizer.ema_decay=0.98",
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--samples", type=int, default=24)
+    parser.add_argument("--steps", type=int, default=108)
+    arguments = parser.parse_args()
+    from pipeline.cluster import start_ray
+
+    started = start_ray(1)
+    rows = {}
+    for scheduler in ("none", "asha"):
+        out = arguments.out / scheduler
+        begun = time.monotonic()
+        summary = _run(arguments.data, out, scheduler, arguments.samples, arguments.steps)
+        rows[scheduler] = {"summary": summary, "wall": time.monotonic() - begun, "slots": int(started.cpus)}
+    started.leave()
+    _tell(rows)
+
+
+def _run(data: str, out: Path, scheduler: str, samples: int, steps: int) -> Summary:
+    from pipeline.config import dump, load_config
+    from tuning.plan import Plan
+    from tuning.search import search
+
+    lines = [*COMMON, f"training.steps={steps}"]
+    config = load_config(preset="tune_masks", overrides=lines, data=data)
+    # One seed each: what is asked is whether the same trial is found.
+    plan = Plan(config=dump(config), samples=samples, seed=0, search=SEARCH, scheduler=scheduler)
+    return search(plan, out, resume=(out / "search.json").exists())
+
+
+def _tell(rows: dict[str, dict[str, Any]]) -> None:
+    whole = {trial.key: trial.score for trial in rows["none"]["summary"].trials}
+    order = sorted(whole, key=lambda key: whole[key])
+    print("| | steps | CPU s of training | s of judging | best trial | its score | its place |")
+    print("|---|---|---|---|---|---|---|")
+    for name, row in rows.items():
+        trials, best = row["summary"].trials, row["summary"].best
+        steps, training = sum(one.step for one in trials), sum(one.seconds for one in trials)
+        judging = sum(one.judging for one in trials)
+        cells = [name, steps, f"{training:.0f}", f"{judging:.0f}", best.key, f"{whole[best.key]:.4f}"]
+        print(f"| {' | '.join(map(str, cells))} | {order.index(best.key) + 1} of {len(order)} |")
+    base = next(one for one in rows["none"]["summary"].trials if one.preset)
+    scores = sorted(whole.values())
+    print(f"\nas given: {whole[base.key]:.4f}; median {statistics.median(scores):.4f}; worst {scores[-1]:.4f}")
+    for name, row in rows.items():
+        trials = row["summary"].trials
+        busy = sum(one.seconds + one.judging for one in trials)
+        rest = row["slots"] * row["wall"] - busy
+        print(
+            f"{name}: {row['wall']:.0f} s of the clock on {row['slots']} slots, {busy:.0f} s trained or judged, "
+            f"{rest / len(trials):.1f} s a trial of anything else (processes, Ray, MLflow, waiting, pictures)"
+        )
+    print(json.dumps(rows["asha"]["summary"].conclusion, indent=1))
+
+
+if __name__ == "__main__":
+    main()
