@@ -79,7 +79,7 @@ def _comparable(trials: Sequence[Trial]) -> tuple[int, list[Trial]]:
     """Scores at different rungs are not comparable: take the last that enough trials reached, else the first."""
     reached = sorted((trial.rung for trial in trials if trial.rung), reverse=True)
     rung = reached[LEAST - 1] if len(reached) >= LEAST else 1
-    return rung, [trial for trial in trials if trial.rung >= rung and _score_at(trial, rung) is not None]
+    return rung, [trial for trial in trials if _score_at(trial, rung) is not None]
 
 
 def _score_at(trial: Trial, rung: int) -> float | None:
