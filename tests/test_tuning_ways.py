@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline.config import dump, load_config
+from pipeline.config import check, dump, load_config
 from pipeline.errors import UserError
 from tuning.plan import Plan
 
@@ -80,10 +81,11 @@ def test_a_search_ends_when_its_minutes_are_over_and_goes_on_with_more(photo_fol
     assert all(trial.state == "finished" for trial in longer.trials)
 
 
-def test_several_objectives_leave_a_front(
+def test_several_objectives_leave_a_front_and_the_winner_can_be_trained_at_once(
     unveil: Callable[..., tuple[int, dict[str, Any] | None, str]], photo_folder: Path, tmp_path: Path
 ) -> None:
     arguments = ["--objective", "noise_left", "--objective", "structure_lost", "--samples", 4, "--seeds", 1]
+    arguments.append("--train-best")
     folder = ["--preset", "quick", "--data", photo_folder, "--out", tmp_path / "o"]
     code, result, stderr = unveil("tune", *folder, *arguments, "--json", *SMALL)
     assert code == 0, stderr
@@ -97,4 +99,8 @@ def test_several_objectives_leave_a_front(
     }
     assert set(result["pareto"]) == values.keys() - beaten
     assert result["best"]["key"] == min(values, key=lambda key: values[key])
+    trained = load_config(file=tmp_path / "o" / "best.toml", data=str(photo_folder))
+    stored = json.loads((tmp_path / "o" / "best" / result["best"]["key"] / "config.json").read_text("utf-8"))
+    assert check(stored) == trained
+    assert Path(result["trained"]["weights"]).is_dir()
     assert f"front  {', '.join(result['pareto'])}: " in stderr

@@ -65,7 +65,7 @@ def tune(
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the sampling.", show_default=False)] = None,
     train_best: Annotated[
-        bool, typer.Option("--train-best", help="Train and register the winner afterwards, in OUT/best.")
+        bool, typer.Option("--train-best", help="Train and register the winner afterwards, below OUT/best.")
     ] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the search in --out; more --samples extend it.")
@@ -164,9 +164,10 @@ def _train_best(summary: Summary, plan: Plan) -> dict[str, Any]:
     from pipeline.training.launch import as_json
 
     assert summary.best_config is not None
+    assert summary.best is not None
     config = load_config(file=Path(summary.best_config), data=plan.base().data.path)
-    folder = Path(summary.out) / "best"
-    # Exactly what a search that was continued has trained already is not trained again.
+    # A search that goes on may find another winner; the same one is not trained again.
+    folder = Path(summary.out) / "best" / summary.best.key
     result = run_with_progress(config, folder, resume=folder.is_dir())
     console.print(f"trained  {result.weights}", soft_wrap=True, markup=False)
     return as_json(result)
