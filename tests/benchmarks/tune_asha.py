@@ -48,9 +48,14 @@ def main() -> None:
     pairs = _middles(Path(arguments.data), arguments.out / "pairs")
     for scheduler in ("none", "asha"):
         out = arguments.out / scheduler
+        fresh = not out.exists()
         begun = time.monotonic()
         summary = _run(arguments.data, pairs, out, scheduler, arguments.samples, arguments.steps)
-        rows[scheduler] = {"summary": summary, "wall": time.monotonic() - begun, "slots": int(started.cpus)}
+        rows[scheduler] = {
+            "summary": summary,
+            "wall": time.monotonic() - begun,
+            "slots": int(started.cpus) if fresh else 0,
+        }
     started.leave()
     _tell(rows)
 
@@ -112,7 +117,8 @@ def _tell(rows: dict[str, dict[str, Any]]) -> None:
     agreement = spearmanr([-whole[key] for key in whole], [psnr[key] for key in whole]).statistic
     print(f"rank correlation of trust and PSNR over {len(whole)} trials: {agreement:.2f}")
     print(f"trust: as given {whole[base.key]:.4f}; median {statistics.median(scores):.4f}; worst {scores[-1]:.4f}")
-    for name, row in rows.items():
+    # Of a search that goes on, what was trained before would count.
+    for name, row in ((name, row) for name, row in rows.items() if row["slots"]):
         trials = row["summary"].trials
         busy = sum(one.seconds + one.judging for one in trials)
         rest = row["slots"] * row["wall"] - busy
