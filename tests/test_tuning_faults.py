@@ -56,7 +56,7 @@ def test_a_search_killed_at_three_moments_holds_the_trials_and_scores_of_one_lef
     alone, killed = tmp_path / "alone", tmp_path / "killed"
     assert start(photo_folder, alone, tmp_path / "alone.log").wait() == 0, (tmp_path / "alone.log").read_text()
     resume: list[str] = []
-    for moment in (3, 14, 27):
+    for moment in (2, 5, 9):
         driver = start(photo_folder, killed, tmp_path / "killed.log", *resume)
         while rows(killed) < moment:
             assert driver.poll() is None, (tmp_path / "killed.log").read_text()

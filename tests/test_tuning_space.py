@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pipeline.config import load_config
 from pipeline.errors import UserError
 from pipeline.schema import TrainConfig
-from tuning.objective import rungs, trial_config
+from tuning.objective import milestones, rungs, trial_config
 from tuning.space import (
     Choice,
     LogUniform,
@@ -131,6 +131,7 @@ def test_a_trial_s_name_depends_on_its_values_and_not_on_their_order() -> None:
 @pytest.mark.parametrize(("steps", "count"), [(1, 1), (2, 1), (3, 3), (8, 3), (9, 9), (3000, 9)])
 def test_short_trials_are_judged_less_often(steps: int, count: int) -> None:
     assert rungs(asymmetric(f"training.steps={steps}")) == count
+    assert milestones(count) == [rung for rung in (1, 3, 9) if rung <= count]
 
 
 EVERYTHING = {

@@ -1,4 +1,4 @@
-"""One trial: the configuration with some keys overridden, trained in this process, judged at every rung.
+"""One trial: the configuration with some keys overridden, trained in this process, judged on the way.
 
 A trial is a pure function of its configuration and the data, and its folder holds all it has done: after a
 death the same trial reports the rungs it had reached, at once, and trains on from the last of them.
@@ -48,11 +48,16 @@ class Job:
 
 
 def rungs(config: TrainConfig) -> int:
-    """Return how often a trial is judged: a power of ASHA's reduction factor, fewer for very short trials."""
+    """Return the parts of a trial, after each of which it can go on: a power of ASHA's reduction factor."""
     count = _MAX_RUNGS
     while count > config.training.steps:
         count //= REDUCTION
     return count
+
+
+def milestones(count: int) -> list[int]:
+    """Return the rungs at which trials are judged: those where ASHA asks; at all of them it would cost three times."""
+    return [REDUCTION**power for power in range(count) if REDUCTION**power <= count]
 
 
 def trial_config(config: TrainConfig, changed: Mapping[str, Any]) -> TrainConfig:
@@ -116,7 +121,8 @@ def _train(config: TrainConfig, job: Job, folder: Path, last: int, count: int) -
     for rung in range(_rung(state, config, count) + 1, count + 1):
         loss = _train_to(rung / count, state, source, config)
         reached = _rung(state, config, count)
-        if reached > last:
+        row = None
+        if any(last < stone <= reached for stone in milestones(count)):
             start = time.monotonic()
             judged = judge(state.average)
             row = {
@@ -132,9 +138,10 @@ def _train(config: TrainConfig, job: Job, folder: Path, last: int, count: int) -
             }
             # The row first: a death between the two repeats the rung, and readers take a step once.
             append_row(folder, row)
-            save_checkpoint(folder / "checkpoints", state, keep=1)
-            tune.report(_reported(row))
             last = reached
+        save_checkpoint(folder / "checkpoints", state, keep=1)
+        if row is not None:
+            tune.report(_reported(row))
         if last >= count:
             return
 
