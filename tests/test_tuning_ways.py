@@ -29,7 +29,7 @@ SMALL = [
 def _ray() -> Iterator[None]:
     from pipeline.cluster import start_ray
 
-    start_ray(1)
+    start_ray(3)  # what a training needs, with its synthesizer
     yield
     import ray
 
