@@ -78,7 +78,7 @@ def _run(arguments: Sequence[str]) -> int:
     except RunError as error:
         return _fail(str(error), 1, arguments)
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("stopped; a training run continues with --resume", 130, arguments)
+        return _fail("stopped; a training run continues with --resume, an evaluation when called again", 130, arguments)
     return int(code or 0)
 
 

@@ -294,6 +294,9 @@ def test_the_command_refuses_what_makes_no_sense(unveil: Run, clean: Path, pairs
     assert "--noise or --suite: expected with --clean" in refused("--clean", clean)
     assert "--clean: expected with --noise and --suite" in refused("--noise", "isp", "--data", pairs)
     assert "--metrics: expected names of psnr_rgb_u8" in refused("--data", pairs, "--metrics", "psnr")
+    assert "r.json: expected another name, found the one of the numbers beside --report" in refused(
+        "--data", pairs, "--out", pairs / "r.json", "--report", pairs / "r.html"
+    )
     assert "--protocol" in refused("--data", pairs, "--protocol", "best")
     assert "--baselines: expected names of nlm" in refused("--data", pairs, "--baselines", "magic")
     assert "expected somebody to measure, found neither" in refused("--data", pairs, "--baselines", "")

@@ -21,6 +21,7 @@ from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.pictures import choose_rows, contact_sheet, pictures_of_photos, pictures_of_set
 from pipeline.evaluation.report import command_line, render_report, write_report
 from pipeline.evaluation.report_charts import Scale, line, number, spaced, steps
+from pipeline.evaluation.report_data import ReportData
 from pipeline.evaluation.report_masks import mask_pictures
 from pipeline.evaluation.report_sheet import sheet_board
 from pipeline.evaluation.stored_evaluations import joined
@@ -68,8 +69,7 @@ def tile(seed=0, side=24, **extra):
 
 
 def render(**kwargs):
-    defaults = {"title": "t", "run": None, "evaluation": None, "pictures": [], "commands": []}
-    return render_report(**(defaults | kwargs))
+    return render_report(ReportData(**({"title": "t"} | kwargs)))
 
 
 class Reader(HTMLParser):
@@ -204,26 +204,13 @@ def test_a_real_report_stays_below_six_megabytes(tmp_path):
         for index in range(3)
     ]
     rows = [row(f"image {i}", 30.0, 33.0, nlm=32.0, tv=31.0) for i in range(100)]
-    write_report(
-        tmp_path / "new" / "r.html",
-        title="t",
-        run=None,
-        evaluation=evaluation(rows),
-        pictures=crops,
-        commands=[],
-    )
+    write_report(tmp_path / "new" / "r.html", ReportData(title="t", evaluation=evaluation(rows), pictures=crops))
     assert (tmp_path / "new" / "r.html").stat().st_size < 6e6
 
 
 def test_a_name_that_is_no_text_does_not_stop_the_report(tmp_path):
-    write_report(
-        tmp_path / "r.html",
-        title="bad \udcff name",
-        run=None,
-        evaluation=None,
-        pictures=[picture(name="bad \udcff", clean=False)],
-        commands=[],
-    )
+    pictures = [picture(name="bad \udcff", clean=False)]
+    write_report(tmp_path / "r.html", ReportData(title="bad \udcff name", pictures=pictures))
     assert b"bad" in (tmp_path / "r.html").read_bytes()
 
 
@@ -438,7 +425,7 @@ def test_commands_are_quoted_for_the_shell():
 
 def test_every_number_of_the_page_is_in_the_json_beside_it(tmp_path):
     cleans = [(f"c{i}", "s", np.full((24, 24, 3), 60 * i + 40, np.uint8)) for i in range(3)]
-    write_report(tmp_path / "r.html", **full_report(cleans))
+    write_report(tmp_path / "r.html", ReportData(**full_report(cleans)))
     found = json.loads((tmp_path / "r.json").read_text())
     assert found["format"] == 1
     assert found["evaluation"]["sets"][0]["name"] == "camera pairs"
@@ -467,6 +454,22 @@ def test_paired_tests_are_told_in_words():
     assert "ours falls behind NLM by 0.42 dB [0.30, 0.50]" in told(difference=-0.42, interval=[-0.5, -0.3], p=0.01)
     assert "ours and NLM differ by +0.10 dB" in told(difference=0.1, interval=[-0.1, 0.3], p=0.4)
     assert "p 0.030, corrected for the number of tests" in told(difference=0.1, interval=[0, 1], p=0.01, p_holm=0.03)
+    # Three images cannot tell, however large the difference.
+    assert "ours and NLM differ by +2.00 dB" in told(difference=2.0, interval=None, p=0.25)
+    assert "ours and NLM differ by +2.00 dB" in told(difference=2.0, interval=[1.0, 3.0], p=0.03, p_holm=0.06)
+
+
+def test_models_are_held_against_the_best_classical_denoiser_and_each_other():
+    rows = [row("a", 30.0, 33.0, nlm=32.0, tv=31.0)]
+    tests = [
+        {"a": "ours", "b": b, "metric": "psnr_rgb_u8", "wins": 9, "losses": 0, "n": 9, "difference": 1.0}
+        | {"interval": [0.5, 1.5], "p": 0.004}
+        for b in ("noisy", "nlm", "tv")
+    ]
+    text = Reader(render(evaluation=evaluation_of([one_set(rows, paired=tests)]))).text
+    assert "ours beats NLM" in text
+    assert "ours beats TV" not in text
+    assert "ours beats noisy" not in text
 
 
 def test_levels_of_one_recipe_become_a_chart_and_their_boards_fold_away():

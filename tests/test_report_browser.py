@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from pipeline.evaluation.report import write_report
+from pipeline.evaluation.report_data import ReportData
 from tests.report_data import full_report
 
 playwright_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
@@ -53,7 +54,7 @@ def page_url(tmp_path_factory: pytest.TempPathFactory) -> str:
     content["title"] = f"a report {EVIL}"
     content["commands"] = [EVIL, *content["commands"]]
     path: Path = tmp_path_factory.mktemp("browser") / "report.html"
-    write_report(path, **content)
+    write_report(path, ReportData(**content))
     return path.as_uri()
 
 

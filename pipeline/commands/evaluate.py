@@ -105,6 +105,7 @@ def evaluate(
     from pipeline.data.allocator import keep_freed_memory
     from pipeline.data.images import write_bytes
     from pipeline.data.paths import shown
+    from pipeline.errors import UserError
     from pipeline.evaluation.contenders import read_models
     from pipeline.evaluation.evaluate import measure_sets
     from pipeline.evaluation.protocols import pick_protocol
@@ -112,6 +113,8 @@ def evaluate(
     from pipeline.evaluation.validated import check_recordable, record_validation
     from pipeline.inference.spread import workers_of
 
+    if out is not None and report is not None and out.absolute() == report.with_suffix(".json").absolute():
+        raise UserError(f"--out {shown(out)}: expected another name, found the one of the numbers beside --report")
     names = [name.strip() for name in baselines.split(",") if name.strip()]
     count, chosen = workers_of(workers), pick_protocol(protocol)
     for ref in model or () if record else ():
@@ -119,8 +122,6 @@ def evaluate(
     sets = _sets(data or [], layout, clean or [], noise or [], suite, seed, limit)
     models = _in_mode(read_models(model or [], device), attention, draws, offset)
     if not models and not names:
-        from pipeline.errors import UserError
-
         raise UserError("--model, --baselines: expected somebody to measure, found neither")
     if track:
         from pipeline.tracking import check_store

@@ -82,8 +82,15 @@ def _photos(one: Mapping[str, Any]) -> None:
         values = [blind.get(name) for blind in shown.values()]
         # Channels and lags have numbers of their own in the JSON; each is in one number here already.
         if any(isinstance(value, int | float) for value in values):
-            table.add_row(name, *(f"{value:.3g}" if isinstance(value, int | float) else "-" for value in values))
+            table.add_row(name, *map(_measure, values))
     console.print(table)
+
+
+def _measure(value: Any) -> str:
+    if not isinstance(value, int | float):
+        return "-"
+    # Less is rounding of float32 pictures.
+    return "0" if abs(value) < 0.001 else f"{value:.3g}"
 
 
 def _compared(result: Mapping[str, Any], sets: list[Any]) -> None:

@@ -13,6 +13,7 @@ from pipeline.evaluation.contenders import NOISY, Model
 from pipeline.evaluation.evaluate import Evaluation
 from pipeline.evaluation.pictures import Picture, contact_sheet, pictures_of_set
 from pipeline.evaluation.report import write_report
+from pipeline.evaluation.report_data import ReportData
 
 
 def report_evaluation(
@@ -35,15 +36,9 @@ def report_evaluation(
     names = ", ".join(model.label for model in models) or "classical denoisers"
     title = f"{names} on {sets[0].name}" + (f" and {len(sets) - 1} more sets" if len(sets) > 1 else "")
     pictures = pictures_of_sets(sets, result, who)
-    write_report(
-        path,
-        title=title,
-        run=None,
-        evaluation=result,
-        pictures=pictures,
-        sheet=sheet_rows(found, who.label),
-        commands=commands,
-    )
+    sheet = sheet_rows(found, who.label)
+    data = ReportData(title=title, evaluation=result, pictures=pictures, sheet=sheet, commands=commands)
+    write_report(path, data)
     return write_picture(path, pictures)
 
 

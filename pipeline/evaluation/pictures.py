@@ -15,7 +15,7 @@ from pipeline.errors import UserError
 from pipeline.evaluation.baselines import BASELINES
 from pipeline.evaluation.cases import CaseSet, PhotoCase
 from pipeline.evaluation.contact_sheet import lay_out
-from pipeline.evaluation.contenders import Model
+from pipeline.evaluation.contenders import OURS, Model
 from pipeline.evaluation.windows import choose_window, detail, local_detail, visible
 from pipeline.inference.denoiser import Denoiser
 
@@ -50,6 +50,7 @@ class Picture(TypedDict):
     baseline: FloatImage | None
     baseline_name: str | None
     denoised: FloatImage
+    model_name: str
     clean: FloatImage | None
     residual: dict[str, Any] | None
     """Of `pipeline.evaluation.blind.residual_panel`, of the whole picture."""
@@ -71,7 +72,7 @@ def pictures_of_set(
 
     if one.kind == "photos":
         files = [SourceFile(case.photo, Path(case.name)) for case in one.cases if isinstance(case, PhotoCase)]
-        return pictures_of_photos(model.denoiser, files)
+        return pictures_of_photos(model.denoiser, files, label=model.label)
     cases = {case.name: case for case in one.cases}
     baseline = baseline or best_baseline(summary, baselines) or "nlm"
     pictures = []
@@ -90,6 +91,7 @@ def pictures_of_set(
                 baseline=classical[window],
                 baseline_name=baseline,
                 denoised=denoised[window],
+                model_name=model.label,
                 clean=clean[window],
                 residual=residual_panel(noisy, denoised),
             )
@@ -103,7 +105,9 @@ def sheet_numbers(one: CaseSet, sets: int) -> list[int]:
     return [index * len(one.cases) // count for index in range(count)]
 
 
-def pictures_of_photos(denoiser: Denoiser, sources: list[SourceFile], *, baseline: str = "nlm") -> list[Picture]:
+def pictures_of_photos(
+    denoiser: Denoiser, sources: list[SourceFile], *, label: str = OURS, baseline: str = "nlm"
+) -> list[Picture]:
     """The same for photos without clean partners."""
     from pipeline.evaluation.baselines import noise_sigma
     from pipeline.evaluation.blind import residual_panel
@@ -136,6 +140,7 @@ def pictures_of_photos(denoiser: Denoiser, sources: list[SourceFile], *, baselin
                 baseline=BASELINES[baseline](noisy)[window],
                 baseline_name=baseline,
                 denoised=denoised[window],
+                model_name=label,
                 clean=None,
                 residual=residual_panel(noisy, denoised),
             )

@@ -9,49 +9,36 @@ from typing import Any
 import numpy as np
 
 from pipeline.console import strict
+from pipeline.evaluation.report_data import ReportData
 from pipeline.evaluation.report_pictures import picture_facts
 from pipeline.evaluation.report_run import hashes, run_facts, versions
 
 FORMAT = 1
+_OF_RUN = ("facts", "config", "card", "gate", "history", "held_out")
 _OF_TILE = ("name", "set", "psnr_noisy", "psnr_denoised")
 
 
-def report_json(
-    *,
-    title: str,
-    written: str,
-    verdict: str,
-    sections: Sequence[str],
-    run: Mapping[str, Any],
-    evaluation: Mapping[str, Any] | None,
-    pictures: Sequence[Mapping[str, Any]],
-    sheet: Sequence[Mapping[str, Any]],
-    analysis: Mapping[str, Any] | None,
-    tune: Mapping[str, Any] | None,
-    noise: Sequence[Mapping[str, Any]],
-    commands: Sequence[str],
-    html: bytes,
-) -> bytes:
+def report_json(data: ReportData, *, written: str, verdict: str, sections: Sequence[str], html: bytes) -> bytes:
     """Return the JSON that stands beside a page: strict, so that infinite and missing numbers are null."""
     import hashlib
 
     value = {
         "format": FORMAT,
-        "title": title,
+        "title": data.title,
         "written": written,
         "verdict": verdict,
         "sections": list(sections),
         "html_sha256": hashlib.sha256(html).hexdigest(),
-        "facts": dict(run_facts(run, evaluation)),
-        "run": {key: run[key] for key in ("facts", "config", "card", "gate", "history", "held_out") if key in run},
-        "evaluation": evaluation,
-        "pictures": [picture_facts(picture) for picture in pictures],
-        "sheet": [{key: item.get(key) for key in _OF_TILE} for item in sheet],
-        "noise": list(noise),
-        "analysis": analysis,
-        "tune": tune,
-        "commands": list(commands),
-        "hashes": dict(hashes(run, evaluation)),
+        "facts": dict(run_facts(data.run, data.evaluation)),
+        "run": {key: data.run[key] for key in _OF_RUN if key in data.run},
+        "evaluation": data.evaluation,
+        "pictures": [picture_facts(picture) for picture in data.pictures],
+        "sheet": [{key: item.get(key) for key in _OF_TILE} for item in data.sheet],
+        "noise": list(data.noise),
+        "analysis": data.analysis,
+        "tune": data.tune,
+        "commands": list(data.commands),
+        "hashes": dict(hashes(data.run, data.evaluation)),
         "versions": versions(),
     }
     # Names may hold bytes that are no text; JSON escapes them, and readers get a replacement.

@@ -55,7 +55,7 @@ def _picture(picture: Mapping[str, Any]) -> dict[str, Any]:
     candidates = [
         ("noisy", "noisy", noisy),
         ("classical", SHORT_NAMES.get(classical) or shown(classical), picture["baseline"]),
-        ("ours", "ours", picture["denoised"]),
+        ("ours", shown(picture.get("model_name") or "ours"), picture["denoised"]),
         ("clean", "clean", clean),
     ]
     rule = picture.get("rule") or ""

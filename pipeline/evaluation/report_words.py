@@ -22,6 +22,8 @@ SHORT_NAMES = {"nlm": "NLM", "tv": "TV", "wavelet": "wavelet", "bm3d": "BM3D"}
 
 METRIC_NAMES = {"psnr": "PSNR", "ssim": "SSIM", "lpips": "LPIPS", "mae": "MAE"}
 _LEVEL = 0.05
+_LIKELY = 0.05
+"""A difference whose p is above may be chance, and nobody is said to beat anybody."""
 
 
 def headline(evaluation: Mapping[str, Any]) -> str:
@@ -160,15 +162,20 @@ def verdict(evaluation: Mapping[str, Any]) -> str:
 
 
 def paired_sentences(one: Mapping[str, Any], labels: list[str], first: str) -> list[dict[str, Any]]:
-    """Say in words what the paired tests of a set found in its headline metric."""
+    """Say in words what the paired tests of a set found in its headline metric.
+
+    Of each model against the best classical denoiser and the other models: what else there is stands in the JSON.
+    """
     found = []
+    rivals = _rivals(one, labels, first)
     for test in one.get("paired") or []:
         metric, difference = str(test["metric"]), test["difference"]
-        if difference is None or metric != first:
+        if difference is None or metric != first or test["b"] not in rivals:
             continue
         a, b = (method_name(str(test[side]), labels, short=True) for side in ("a", "b"))
         interval = test.get("interval")
-        unsure = interval is not None and interval[0] <= 0 <= interval[1]
+        p = test.get("p_holm") if test.get("p_holm") is not None else test.get("p")
+        unsure = (interval is not None and interval[0] <= 0 <= interval[1]) or (p is not None and p > _LIKELY)
         better = (difference > 0) == larger_is_better(metric)
         unit = " dB" if metric.startswith("psnr") else f" {metric_title(metric)}"
         verb = "and differ by" if unsure else "beats" if better else "falls behind"
@@ -193,6 +200,14 @@ def paired_sentences(one: Mapping[str, Any], labels: list[str], first: str) -> l
             }
         )
     return found
+
+
+def _rivals(one: Mapping[str, Any], labels: list[str], metric: str) -> set[str]:
+    """Who models are held against: each other, and the best classical denoiser, or without one the noisy input."""
+    sign = 1 if larger_is_better(metric) else -1
+    classical = {name: mean_of(row, metric) for name, row in one["methods"].items() if name not in {"noisy", *labels}}
+    known = {name: sign * mean for name, mean in classical.items() if mean is not None}
+    return {*labels, max(known, key=lambda name: known[name]) if known else "noisy"}
 
 
 def p_text(p: float | None, corrected: float | None = None) -> str:

@@ -17,6 +17,7 @@ from pipeline.evaluation.evaluate import DEFAULT_BASELINES, measure_sets
 from pipeline.evaluation.evaluation_report import pictures_of_sets, sheet_rows, write_picture
 from pipeline.evaluation.pictures import Picture, pictures_of_photos, pictures_of_set, sheet_numbers
 from pipeline.evaluation.report import command_line, write_report
+from pipeline.evaluation.report_data import ReportData
 from pipeline.evaluation.run_noise import noise_of_run, photos_set
 from pipeline.evaluation.stored_evaluations import Evaluation, is_current, joined, read_evaluation, read_object
 from pipeline.inference.denoiser import WEIGHTS_NAME, NetworkDenoiser, find_weights
@@ -101,8 +102,7 @@ def report_run(
     out = out or run_dir / "report.html"
     name = run_dir.resolve().name
     history, held_out = _log(run_dir)
-    write_report(
-        out,
+    report = ReportData(
         title=title or f"{name}{' on ' + ', '.join(path.resolve().name for path in data) if data else ''}",
         run={
             "history": history,
@@ -126,6 +126,7 @@ def report_run(
         ],
         **extra,
     )
+    write_report(out, report)
     picture = write_picture(out, pictures)
     paths = {"report": str(out), "json": str(out.with_suffix(".json")), "picture": str(picture) if picture else None}
     return {**paths, "notes": notes, **_headline(evaluation)}

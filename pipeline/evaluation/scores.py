@@ -172,10 +172,10 @@ def _measure(value: Any) -> str:
 
 
 def overview(evaluation: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return sets by methods with the headline means; None where one board says it all."""
+    """Return sets by methods with the headline means; None where the board of the only set says it all."""
     measured = [one for one in evaluation["sets"] if one["kind"] != "photos"]
     labels, metric = models(evaluation), headline(evaluation)
-    if len(measured) < 2 and len(labels) < 2:
+    if len(measured) < 2:
         return None
     sign = 1 if larger_is_better(metric) else -1
     names = list(dict.fromkeys(name for one in measured for name in one["methods"]))

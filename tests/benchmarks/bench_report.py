@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from pipeline.evaluation.blind import blind_measures, residual_panel
 from pipeline.evaluation.metrics import measure
 from pipeline.evaluation.report import write_report
+from pipeline.evaluation.report_data import ReportData
 from pipeline.evaluation.windows import choose_window, local_detail
 from tests.report_data import full_report, image_row, one_set, pair_of, psnr
 
@@ -67,7 +68,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = (options.out or Path(folder)) / "report.html"
         start = time.perf_counter()
-        write_report(path, **content)
+        write_report(path, ReportData(**content))
         written = time.perf_counter() - start
         result = {
             "pictures": len(cleans),
