@@ -169,6 +169,7 @@ def test_everything_from_outside_is_escaped():
             "best": {"key": EVIL, "overrides": {EVIL: EVIL}},
             "score_name": EVIL,
             "score_definition": EVIL,
+            "conclusion": [EVIL],
         },
         commands=[EVIL],
     )

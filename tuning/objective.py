@@ -1,4 +1,4 @@
-"""One trial: the configuration with some keys overridden, trained in this process, judged at every rung.
+"""One trial: the configuration with some keys overridden, trained in this process, judged on the way.
 
 A trial is a pure function of its configuration and the data, and its folder holds all it has done: after a
 death the same trial reports the rungs it had reached, at once, and trains on from the last of them.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,16 +43,21 @@ class Job:
     held_out: SourceSpec
     """Images that are judged on."""
 
-    score: Score
-    """What is measured."""
+    scores: list[Score]
+    """What is measured; the first decides."""
 
 
 def rungs(config: TrainConfig) -> int:
-    """Return how often a trial is judged: a power of ASHA's reduction factor, fewer for very short trials."""
+    """Return the parts of a trial, after each of which it can go on: a power of ASHA's reduction factor."""
     count = _MAX_RUNGS
     while count > config.training.steps:
         count //= REDUCTION
     return count
+
+
+def milestones(count: int) -> list[int]:
+    """Return the rungs at which trials are judged: those where ASHA asks; at all of them it would cost three times."""
+    return [REDUCTION**power for power in range(count) if REDUCTION**power <= count]
 
 
 def trial_config(config: TrainConfig, changed: Mapping[str, Any]) -> TrainConfig:
@@ -105,29 +110,38 @@ def _train(config: TrainConfig, job: Job, folder: Path, last: int, count: int) -
     from pipeline.training.checkpoint import load_latest, save_checkpoint
     from pipeline.training.history import append_row
     from pipeline.training.loop import new_state
-    from tuning.score import Judge
+    from tuning.judge import Judge
 
     torch.set_num_threads(1)
     state = new_state(config, "cuda" if config.cluster.gpus_per_worker else "cpu")
     load_latest(folder / "checkpoints", state)
-    source, judge = BatchSource(job.training), Judge(job.score, config, job.held_out)
+    # Another seed of a trial sees other crops as well; what is judged on stays the same.
+    source = BatchSource(replace(job.training, seed=config.seed))
+    judge = Judge(job.scores, config, job.held_out)
     for rung in range(_rung(state, config, count) + 1, count + 1):
         loss = _train_to(rung / count, state, source, config)
         reached = _rung(state, config, count)
-        if reached > last:
+        row = None
+        if any(last < stone <= reached for stone in milestones(count)):
+            start = time.monotonic()
+            judged = judge(state.average)
             row = {
                 "step": state.step,
                 "rung": reached,
-                "score": judge(state.average),
+                "score": judged.scores[job.scores[0].name],
+                "scores": judged.scores,
+                "parts": judged.parts,
                 "loss": loss,
                 "seconds": state.seconds,
+                "judging": round(time.monotonic() - start, 3),
                 "time": time.time(),
             }
             # The row first: a death between the two repeats the rung, and readers take a step once.
             append_row(folder, row)
-            save_checkpoint(folder / "checkpoints", state, keep=1)
-            tune.report(_reported(row))
             last = reached
+        save_checkpoint(folder / "checkpoints", state, keep=1)
+        if row is not None:
+            tune.report(_reported(row))
         if last >= count:
             return
 

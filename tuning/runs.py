@@ -17,9 +17,10 @@ from ray.tune import Callback
 
 from pipeline.tracking import Tracker, one_line
 from pipeline.training.rundir import write_json
+from tuning.leftovers import sweep
 from tuning.objective import trial_folder
 from tuning.plan import Plan
-from tuning.space import overrides, plain_numbers, trial_key
+from tuning.space import SEED, overrides, plain_values, trial_key
 
 Listener = Callable[[str, dict[str, Any]], None]
 """Called with ("say", {"text"}) and with ("trial", {"event", "key", ...}) as the search goes on."""
@@ -40,6 +41,10 @@ class TrialRuns(Callback):  # type: ignore[misc]  # Ray is not typed
         self.failed: dict[str, str] = {}
         """Reason of each failure, by trial key."""
 
+        known = known_trials(out)
+        self._numbers: dict[str, int] = {key: value["number"] for key, value in known.items()}
+        # As it was sampled, which training it on under its overrides must not forget.
+        self._points: dict[str, dict[str, Any]] = {key: value.get("point", {}) for key, value in known.items()}
         stored = out / _RUNS_FILE
         self._ids: dict[str, Any] = json.loads(stored.read_text("utf-8")) if stored.is_file() else {"trials": {}}
         experiment = self._base.tracking.experiment
@@ -56,10 +61,11 @@ class TrialRuns(Callback):  # type: ignore[misc]  # Ray is not typed
         key, changed = self._identify(trial)
         if key in self._open:  # the second attempt of a trial that crashed
             return
-        number = int(trial.trial_id.rsplit("_", 1)[-1])
+        number = self._number(key, changed, trial.trial_id)
         folder = trial_folder(self._out, key)
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / TRIAL_FILE, {"number": number, "overrides": changed})
+        point = self._points.setdefault(key, dict(trial.config))
+        write_json(folder / TRIAL_FILE, {"number": number, "overrides": changed, "point": point})
         self._listen("trial", {"event": "started", "key": key, "overrides": changed})
         tracker = self._child(key, changed, number)
         if tracker:
@@ -73,7 +79,9 @@ class TrialRuns(Callback):  # type: ignore[misc]  # Ray is not typed
         key, _changed = self._identify(trial)
         tracker = self._open.get(key)
         if tracker:
-            row = {self._score_name: result["score"], "loss": result["loss"], "seconds": result["seconds"]}
+            parts = {_metric(f"part {name}"): value for name, value in (result.get("parts") or {}).items()}
+            scores = result.get("scores") or {self._score_name: result["score"]}
+            row = {**parts, **scores, "loss": result["loss"], "seconds": result["seconds"]}
             tracker.rows([{"step": result["step"], "time": result["logged_at"], "rung": result["rung"], **row}])
         event = {"event": "reported", "rung": result["rung"], "score": result["score"], "pid": result["pid"]}
         self._listen("trial", {"key": key, **event})
@@ -95,7 +103,23 @@ class TrialRuns(Callback):  # type: ignore[misc]  # Ray is not typed
         """Close the parent, and as KILLED the children that the search leaves behind."""
         for key in list(self._open):
             self._close(key, "KILLED")
+        try:
+            sweep(self.parent.run_id, set(self._ids["trials"].values()))
+        except Exception as error:  # noqa: BLE001 - whatever the server raises, the search ends as it would
+            self.parent.problem = self.parent.problem or one_line(error)
         self.parent.finish(status)
+
+    def _number(self, key: str, changed: dict[str, Any], trial_id: str) -> int:
+        """Return the number that the trial has had before, or that of the trial that it repeats, or Ray's, or the next.
+
+        Trials that are sampled in advance are numbered by Ray in that order, whichever of their processes is up first.
+        """
+        repeated = trial_key({name: value for name, value in changed.items() if name != SEED})
+        if key not in self._numbers:
+            _, numbered, suffix = trial_id.rpartition("_")
+            following = int(suffix) if numbered else 1 + max(self._numbers.values(), default=-1)
+            self._numbers[key] = self._numbers.get(repeated, following)
+        return self._numbers[key]
 
     def _identify(self, trial: Any) -> tuple[str, dict[str, Any]]:
         changed = overrides(self._base, trial.config)
@@ -105,13 +129,13 @@ class TrialRuns(Callback):  # type: ignore[misc]  # Ray is not typed
         try:
             tracker = Tracker(
                 self._base.tracking.experiment,
-                run_name=f"{self._out.name} {number}: {key}",
+                run_name=f"{self._out.name} {number}: {key}" + (f", seed {changed[SEED]}" if SEED in changed else ""),
                 run_id=self._ids["trials"].get(key),
                 parent=self.parent.run_id,
             )
             self._ids["trials"][key] = tracker.run_id
             self._store()
-            tracker.start({**changed, **plain_numbers(changed)}, {"trial": key}, monitor=False)
+            tracker.start({**changed, **plain_values(changed)}, {"trial": key}, monitor=False)
         except Exception as error:  # noqa: BLE001 - whatever the server raises, the search goes on
             self.parent.problem = one_line(error)
             return None
@@ -125,6 +149,17 @@ class TrialRuns(Callback):  # type: ignore[misc]  # Ray is not typed
 
     def _store(self) -> None:
         write_json(self._out / _RUNS_FILE, self._ids)
+
+
+def known_trials(out: Path) -> dict[str, dict[str, Any]]:
+    """Return what the folder of a search says of each of its trials, by key."""
+    found = sorted((out / "trials").glob(f"*/{TRIAL_FILE}"))
+    return {path.parent.name: json.loads(path.read_text("utf-8")) for path in found}
+
+
+def _metric(name: str) -> str:
+    """Return a name that MLflow takes."""
+    return re.sub(r"[^\w .:/-]", "_", name)
 
 
 def _reason(error_file: str | None) -> str:

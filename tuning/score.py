@@ -2,42 +2,46 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
-
-from models import AsymmetricMasks, Network, denoise, from_network, multi_mask_denoise, to_network
+from models import AsymmetricMasks
+from pipeline.data.held_out import MEASURE_BATCH
 from pipeline.data.source import BatchSource, SourceSpec
-from pipeline.errors import RunError, UserError
-from pipeline.evaluation.metrics import psnr_rgb_u8
+from pipeline.errors import UserError
 
 if TYPE_CHECKING:
     from pipeline.schema import TrainConfig
+    from tuning.plan import Plan
 
-HELD_OUT_BATCH = 2**42
-"""Index of the batch that trials are judged on: far beyond any step, and not the one of the pictures."""
-
-_CROPS = 32
-_CHUNK = 8
-_PAIRS = 6
-_PAIR_SIDE = 512
+CROPS: Final = 32
+PAIRS: Final = 6
+PAIR_SIDE: Final = 512
+SUITE_PICTURES: Final = 2
+SUITE_SIDE: Final = 256
+SUITE_SEED: Final = 1
 _MIN_FILES_TO_SPLIT = 4
 _MAX_HELD_OUT = 16
 
-FloatImage = NDArray[np.float32]
+Kind = Literal["pairs", "suite", "synthetic", "trust", "blind"]
+
+TRUST: Final[dict[str, str]] = {
+    "trust": "noise left plus structure lost, in parts of the noise's energy",
+    "noise_left": "noise left, in parts of the noise's energy",
+    "structure_lost": "structure lost, in parts of the noise's energy",
+    "estimated_error": "estimated squared error, in parts of that of the noisy pictures",
+}
+OBJECTIVES: Final = ("psnr", *TRUST, "blind_l1")
+"""What can be asked for with ``--objective``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Score:
     """A number with its definition, equal for all trials of a search."""
 
-    kind: Literal["pairs", "synthetic", "blind"]
+    kind: Kind
     """Which judge measures it."""
 
     name: str
@@ -49,163 +53,107 @@ class Score:
     definition: str
     """What it is, in words."""
 
-    pairs: str = ""
-    """Folder of pairs, for `pairs`."""
+    data: str = ""
+    """Folder of pairs, for `pairs`, or of clean pictures, for `suite`."""
+
+    suite: str = ""
+    """Name of the noises, for `suite`."""
 
     pd_stride: int = 1
     """PD stride that all trials are judged at, for `blind`."""
 
 
-def choose_score(config: TrainConfig, pairs: Path | None) -> Score:
-    """Return the most telling score that the data allow: pairs, else synthetic partners, else a blind loss.
+def choose_scores(plan: Plan) -> list[Score]:
+    """Return what was asked for, or the most telling score that the data allow.
 
     Raises:
-        UserError: `pairs` holds no pairs.
+        UserError: data that an objective needs are missing.
     """
-    if pairs is not None:
+    if (plan.suite is None) != (plan.clean is None):
+        raise UserError("--suite, --clean: expected both, a suite's noises are put on clean pictures; found one")
+    config = plan.base()
+    if plan.objectives:
+        if len(set(plan.objectives)) < len(plan.objectives):
+            raise UserError(f"--objective: expected each once, found {', '.join(plan.objectives)}")
+        return [_score(name, plan) for name in plan.objectives]
+    known = plan.suite is not None or plan.pairs is not None or config.noise is not None
+    return [_score("psnr" if known else "trust", plan)]
+
+
+def _score(name: str, plan: Plan) -> Score:
+    config = plan.base()
+    if name == "psnr":
+        return _psnr(config, plan)
+    if name not in OBJECTIVES:
+        raise UserError(f"--objective: expected one of {', '.join(OBJECTIVES)}, found {name!r}")
+    if config.noise is not None or not isinstance(config.method, AsymmetricMasks):
+        raise UserError(f"--objective {name}: expected noisy photos and method.kind 'asymmetric'; use psnr")
+    if name == "blind_l1":
+        stride = config.method.pd_stride
+        text = (
+            f"mean absolute difference, in [0, 1], between {CROPS} held-out noisy crops and their prediction without "
+            f"the pixel's own value, at PD stride {stride} for all trials; smaller is better"
+        )
+        return Score(kind="blind", name=f"blind_l1_pd{stride}", mode="min", pd_stride=stride, definition=text)
+    if not config.trust.every:
+        raise UserError(f"trust.every: expected above 0 for --objective {name}, which measures what is held out")
+    text = f"{TRUST[name]}, on {config.trust.crops} held-out noisy crops at most; smaller is better"
+    return Score(kind="trust", name=name, mode="min", definition=text)
+
+
+def _psnr(config: TrainConfig, plan: Plan) -> Score:
+    if plan.suite is not None and plan.clean is not None:
+        from pipeline.evaluation.case_sets import noised_sets, suite_noises
+
+        noises = suite_noises(plan.suite)
+        pictures = len(noised_sets(Path(plan.clean), noises[:1], SUITE_SEED, SUITE_PICTURES)[0].cases)
+        text = (
+            f"mean psnr_rgb_u8 in dB over the {len(noises)} noises of suite {plan.suite} on {pictures} clean pictures, "
+            f"of each the centre, {SUITE_SIDE}x{SUITE_SIDE} at most; larger is better"
+        )
+        name = f"psnr_{plan.suite}"
+        return Score(kind="suite", name=name, mode="max", definition=text, data=plan.clean, suite=plan.suite)
+    if plan.pairs is not None:
         from pipeline.evaluation.datasets import find_pairs
 
-        count = min(_PAIRS, len(find_pairs(pairs).pairs))
-        return Score(
-            kind="pairs",
-            name="psnr_rgb_u8",
-            mode="max",
-            pairs=str(pairs.expanduser().resolve()),
-            definition=(
-                f"mean psnr_rgb_u8 in dB over {count} pairs, of each the centre, {_PAIR_SIDE}x{_PAIR_SIDE} "
-                "at most; larger is better"
-            ),
+        pairs = Path(plan.pairs)
+        count = min(PAIRS, len(find_pairs(pairs).pairs))
+        text = (
+            f"mean psnr_rgb_u8 in dB over {count} pairs, of each the centre, {PAIR_SIDE}x{PAIR_SIDE} at most; "
+            "larger is better"
         )
+        folder = str(pairs.expanduser().resolve())
+        return Score(kind="pairs", name="psnr_rgb_u8", mode="max", definition=text, data=folder)
     if config.noise is not None:
-        return Score(
-            kind="synthetic",
-            name="psnr_synthetic",
-            mode="max",
-            definition=(
-                f"mean psnr_rgb_u8 in dB over {_CROPS} held-out crops with noise of the recipe; larger is better"
-            ),
-        )
-    method = config.method
-    if not isinstance(method, AsymmetricMasks):
-        raise UserError("method.kind: expected 'asymmetric' without pairs and without a noise recipe")
-    return Score(
-        kind="blind",
-        name=f"blind_l1_pd{method.pd_stride}",
-        mode="min",
-        pd_stride=method.pd_stride,
-        definition=(
-            f"mean absolute difference, in [0, 1], between {_CROPS} held-out noisy crops and their "
-            f"prediction without the pixel's own value, at PD stride {method.pd_stride} for all trials; "
-            "smaller is better"
-        ),
-    )
+        text = f"mean psnr_rgb_u8 in dB over {CROPS} held-out crops with noise of the recipe; larger is better"
+        return Score(kind="synthetic", name="psnr_synthetic", mode="max", definition=text)
+    raise UserError("--objective psnr: expected clean pictures to compare with: --pairs, or --suite and --clean")
 
 
-def split_source(source: SourceSpec, score: Score) -> tuple[SourceSpec, SourceSpec]:
+def measurable(source: SourceSpec, config: TrainConfig) -> bool:
+    """Say whether the noise of any held-out photo can be measured, which the trust measures need."""
+    import numpy as np
+
+    from pipeline.evaluation.trust import LEAST_ENERGY
+    from pipeline.evaluation.trust_flat import find_flat_areas
+
+    if not source.measured:
+        return False
+    batch = BatchSource(source).batch(MEASURE_BATCH, range(config.trust.crops))
+    crops = np.ascontiguousarray(batch["noisy"].transpose(0, 2, 3, 1))
+    found = [find_flat_areas(crops[batch["images"] == image]) for image in np.unique(batch["images"])]
+    return any(areas is not None and areas.reliable and areas.energy > LEAST_ENERGY for areas in found)
+
+
+def split_source(source: SourceSpec, scores: Sequence[Score]) -> tuple[SourceSpec, SourceSpec]:
     """Return (training, held-out) images: every fourth is held out where there are at least four.
 
-    With fewer, other crops (and other noise) of the same images are held out; with pairs, nothing is.
+    With fewer, other crops (and other noise) of the same images are held out. Nothing more is held out for pairs and
+    suites, and for trust measures, which have the part of the photos that `trust.held_out` keeps from every run.
     """
-    from dataclasses import replace
-
-    if score.kind == "pairs" or len(source.files) < _MIN_FILES_TO_SPLIT:
+    own = all(score.kind in ("pairs", "suite", "trust") for score in scores)
+    if own or len(source.files) < _MIN_FILES_TO_SPLIT:
         return source, source
     held_out = source.files[::4][:_MAX_HELD_OUT]
     training = tuple(file for file in source.files if file not in held_out)
     return replace(source, files=training), replace(source, files=held_out)
-
-
-@dataclass
-class Judge:
-    """Scores a network. The data are read once, at the first use."""
-
-    score: Score
-    config: TrainConfig
-    """The trial's own configuration: its masks and inference settings count."""
-
-    held_out: SourceSpec
-    _batch: dict[str, NDArray[Any]] = field(default_factory=dict)
-    _pairs: list[tuple[FloatImage, FloatImage]] = field(default_factory=list)
-
-    def __call__(self, network: Network) -> float:
-        """Return the score of a network in evaluation mode.
-
-        Raises:
-            RunError: its output is not finite.
-        """
-        measure = {"pairs": self._on_pairs, "synthetic": self._on_synthetic, "blind": self._blind}
-        with torch.inference_mode():
-            values = measure[self.score.kind](network)
-        mean = float(np.mean(values))
-        if not math.isfinite(mean):
-            raise RunError(f"{self.score.name}: expected a finite score, found {mean}")
-        return mean
-
-    def _on_pairs(self, network: Network) -> list[float]:
-        from pipeline.evaluation.case_sets import data_set
-        from pipeline.evaluation.cases import checked
-        from pipeline.evaluation.metrics import METRICS
-
-        if not self._pairs:
-            least = METRICS[self.score.name].least
-            for case in data_set(Path(self.score.pairs), limit=_PAIRS).cases:
-                noisy, clean = checked(case, least)
-                assert clean is not None  # the folder was found to hold pairs
-                self._pairs.append((_centre(noisy), _centre(clean)))
-
-        def denoised(noisy: FloatImage) -> FloatImage:
-            output = self._denoised(network, to_network(noisy, network.channels))
-            return from_network(output, noisy.shape[2])
-
-        return [psnr_rgb_u8(denoised(noisy), clean) for noisy, clean in self._pairs]
-
-    def _on_synthetic(self, network: Network) -> list[float]:
-        batch = self._crops()
-        output = self._denoised(network, torch.from_numpy(batch["noisy"]))
-        return [
-            psnr_rgb_u8(found.transpose(1, 2, 0), clean.transpose(1, 2, 0))
-            for found, clean in zip(output.numpy(), batch["clean"], strict=True)
-        ]
-
-    def _blind(self, network: Network) -> list[float]:
-        method, inference = self.config.method, self.config.inference
-        assert isinstance(method, AsymmetricMasks)
-        noisy = torch.from_numpy(self._crops()["noisy"])
-        losses = []
-        for start in range(0, _CROPS, _CHUNK):
-            image = noisy[start : start + _CHUNK].to(_device(network))
-            output = multi_mask_denoise(
-                network,
-                image,
-                pd_stride=self.score.pd_stride,
-                mask_count=method.mask_count,
-                draws=inference.draws,
-                fill=method.fill,
-                hole=method.hole,
-                hole_shape=method.hole_shape,
-                layout=method.layout,
-                seed=inference.seed,
-                attention=inference.attention != "off",
-            )
-            losses += (output - image).abs().mean((1, 2, 3)).tolist()
-        return losses
-
-    def _crops(self) -> dict[str, NDArray[Any]]:
-        if not self._batch:
-            self._batch = BatchSource(self.held_out).batch(HELD_OUT_BATCH, range(_CROPS))
-        return self._batch
-
-    def _denoised(self, network: Network, image: Tensor) -> Tensor:
-        output = denoise(network, image.to(_device(network)), self.config.inference).float().cpu()
-        if not bool(torch.isfinite(output).all()):
-            raise RunError("the network's output is not finite")
-        return output
-
-
-def _device(network: Network) -> torch.device:
-    return next(network.parameters()).device
-
-
-def _centre(image: FloatImage) -> FloatImage:
-    top, left = (max(0, (size - _PAIR_SIDE) // 2) for size in image.shape[:2])
-    return image[top : top + _PAIR_SIDE, left : left + _PAIR_SIDE]

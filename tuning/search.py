@@ -1,4 +1,4 @@
-"""The search: Ray Tune samples trials, ASHA stops those that fall behind, MLflow gets a parent and children.
+"""The search: Ray Tune samples trials, ASHA stops those that fall behind, the leaders are trained with other seeds.
 
 Continuing a search does not go through Ray's own restore: trials are functions of the plan and keep what they
 have done in their folders, so running the plan again reports it at once and trains only what is missing. That
@@ -8,31 +8,32 @@ survives a death at any moment, another version of Ray, and more samples than we
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
 import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.config import dump, flatten
 from pipeline.errors import RunError, UserError
 from pipeline.training.intake import read_source
 from pipeline.training.rundir import locked
-from tuning.objective import REDUCTION, Job, run_trial, rungs
+from tuning.objective import Job
 from tuning.plan import Plan, store_plan
-from tuning.score import choose_score, split_source
-from tuning.space import Uniform, axes, first_points, size
-from tuning.summary import Summary, summarize, write_summary
+from tuning.results import explained, write_results
+from tuning.score import Score, choose_scores, measurable, split_source
+from tuning.space import size
+from tuning.summary import Summary, repetitions, summarize
 
 if TYPE_CHECKING:
     from pipeline.cluster import Started
+    from pipeline.data.source import SourceSpec
     from tuning.runs import Listener, TrialRuns
 
-_RETRIES = 1
-"""A worker may be lost to the machine; one that is lost twice is lost to the trial."""
+_SEARCH_SHARE = 2 / 3
+"""Of a budget, where leaders are to be repeated afterwards."""
 
 
 def search(plan: Plan, out: Path, *, resume: bool = False, listen: Listener = lambda *_: None) -> Summary:
@@ -45,33 +46,34 @@ def search(plan: Plan, out: Path, *, resume: bool = False, listen: Listener = la
     out = out.resolve()
     started_at = time.monotonic()
     config = plan.base()
-    _check_size(plan)
+    _check_space(plan)
+    scores = choose_scores(plan)
     source, manifest = read_source(config, listen)
-    score = choose_score(config, Path(plan.pairs) if plan.pairs else None)
-    training, held_out = split_source(source, score)
+    plan, scores = _measurable(plan, scores, source, listen)
+    training, held_out = split_source(source, scores)
     with locked(out):
         store_plan(out, plan, resume=resume)
-        listen("say", {"text": f"score: {score.name}, {score.definition}"})
-        job = Job(config=plan.config, out=str(out), training=training, held_out=held_out, score=score)
+        for score in scores:
+            listen("say", {"text": f"score: {score.name}, {score.definition}"})
+        job = Job(config=plan.config, out=str(out), training=training, held_out=held_out, scores=scores)
         with _ray(config.cluster.gpus_per_worker) as started:
             # Ray reads its settings when it is first imported, which starting it has done as they should be.
             from tuning.runs import TrialRuns
 
-            runs = TrialRuns(out, plan, score.name, listen)
+            runs = TrialRuns(out, plan, scores[0].name, listen)
             status = "FAILED"
             try:
-                tags = {"data_hash": manifest["hash"], "run_dir": str(out), "score": score.definition}
-                parameters = {"samples": plan.samples, "search_seed": plan.seed, **flatten(dump(config))}
-                runs.parent.start(parameters, tags)
+                tags = {"data_hash": manifest["hash"], "run_dir": str(out), "score": scores[0].definition}
+                runs.parent.start({**_parameters(plan), **flatten(dump(config))}, tags)
                 _run(job, plan, started, runs)
-                summary = summarize(out, plan, score, runs.failed, run_id=runs.parent.run_id)
-                summary = replace(summary, seconds=round(time.monotonic() - started_at, 1))
-                for path in write_summary(out, plan, score, summary):
+                summary = summarize(out, plan, scores, runs.failed, run_id=runs.parent.run_id)
+                summary = explained(replace(summary, seconds=round(time.monotonic() - started_at, 1)), plan)
+                for path in write_results(out, plan, summary):
                     runs.parent.artifact(path)
                 if summary.best is None:
                     reason = next(iter(runs.failed.values()), "nothing was reported")
                     raise RunError(f"none of {len(summary.trials)} trials gave a score; {reason}")
-                runs.parent.metrics({f"best_{score.name}": summary.best.score or 0.0})
+                runs.parent.metrics({f"best_{scores[0].name}": summary.best.score or 0.0})
                 status = "FINISHED"
             except KeyboardInterrupt:
                 status = "KILLED"
@@ -83,10 +85,47 @@ def search(plan: Plan, out: Path, *, resume: bool = False, listen: Listener = la
     return summary
 
 
-def _check_size(plan: Plan) -> None:
-    points = size(plan.base())
+def _check_space(plan: Plan) -> None:
+    if plan.ablation is not None:
+        return
+    points = size(plan.base(), plan.search)
     if points is not None and plan.samples > points:
         raise UserError(f"--samples: expected at most {points}, the whole search space, found {plan.samples}")
+    if plan.searcher == "optuna":
+        import importlib.util
+
+        if importlib.util.find_spec("optuna") is None:
+            raise UserError("--searcher optuna: expected Optuna, found none; pip install 'unveil-denoise[optuna]'")
+        if points is not None:
+            raise UserError(
+                "--searcher optuna: expected something continuous to search, such as --search optimizer.lr; found "
+                f"{points} points in all, which --searcher random tries without trying one twice"
+            )
+
+
+def _parameters(plan: Plan) -> dict[str, Any]:
+    return {
+        "samples": plan.samples,
+        "search_seed": plan.seed,
+        "scheduler": plan.scheduler,
+        "searcher": plan.searcher,
+        "leader_seeds": plan.seeds,
+    }
+
+
+def _measurable(plan: Plan, scores: list[Score], source: SourceSpec, listen: Listener) -> tuple[Plan, list[Score]]:
+    """Fall back on the blind loss where the noise cannot be measured, unless a trust measure was asked for."""
+    if not any(score.kind == "trust" for score in scores) or measurable(source, plan.base()):
+        return plan, scores
+    if plan.objectives and plan.objectives != ["blind_l1"]:
+        raise UserError(
+            f"--objective {plan.objectives[0]}: expected photos with flat areas, where noise can be told from texture, "
+            "found too few; use blind_l1, or --pairs"
+        )
+    text = "too little of the held-out photos is flat to measure their noise; judging by the blind loss instead"
+    listen("say", {"text": text})
+    plan = replace(plan, objectives=["blind_l1"])
+    return plan, choose_scores(plan)
 
 
 @contextlib.contextmanager
@@ -110,47 +149,22 @@ def _ray(gpus: float) -> Iterator[Started]:
 
 
 def _run(job: Job, plan: Plan, started: Started, runs: TrialRuns) -> None:
-    from ray import tune
-    from ray.tune.schedulers import ASHAScheduler
-    from ray.tune.search.basic_variant import BasicVariantGenerator
+    """Sample, or train the rows of a table; then repeat those that lead with other seeds."""
+    from tuning.trials import Budget, run_fixed, run_search
 
-    config = plan.base()
-    gpus = config.cluster.gpus_per_worker
-    space = {
-        name: tune.uniform(axis.low, axis.high) if isinstance(axis, Uniform) else tune.choice(axis.values)
-        for name, axis in axes(config).items()
-    }
-    resources = {"cpu": 1, **({"gpu": gpus} if gpus else {})}
-    trainable = tune.with_resources(tune.with_parameters(run_trial, job=job), resources)
-    tuner = tune.Tuner(
-        trainable,
-        param_space=space,
-        tune_config=tune.TuneConfig(
-            num_samples=plan.samples,
-            search_alg=BasicVariantGenerator(
-                points_to_evaluate=first_points(config, plan.seed)[: plan.samples],
-                max_concurrent=max(1, int(started.cpus)),
-                random_state=plan.seed,
-            ),
-            scheduler=ASHAScheduler(
-                time_attr="rung",
-                metric="score",
-                mode=job.score.mode,
-                max_t=rungs(config),
-                grace_period=1,
-                reduction_factor=REDUCTION,
-            ),
-            # Starting a process costs seconds, most of them torch's import.
-            reuse_actors=True,
-        ),
-        run_config=tune.RunConfig(
-            name=f"{Path(job.out).name}-{time.time_ns()}",
-            storage_path=str(Path(job.out) / "ray"),
-            verbose=0,
-            callbacks=[runs],
-            failure_config=tune.FailureConfig(max_failures=_RETRIES),
-        ),
-    )
-    # What Ray prints is told by the listener, and stdout may have to be one JSON object.
-    with contextlib.redirect_stdout(io.StringIO()):
-        tuner.fit()
+    share = _SEARCH_SHARE if plan.seeds > 1 and plan.ablation is None else 1.0
+    seconds, gpu_seconds, gpus = 60 * plan.minutes, 3600 * plan.gpu_hours, plan.base().cluster.gpus_per_worker
+    start = time.monotonic()
+    budget = Budget(seconds=share * seconds, gpu_seconds=share * gpu_seconds, gpus=gpus)
+    if plan.ablation is not None:
+        from tuning.ablations import rows_of
+
+        run_fixed(job, plan, started, runs, budget, rows_of(plan))
+        return
+    run_search(job, plan, started, runs, budget)
+    if plan.seeds < 2:
+        return
+    left = max(1e-3, seconds - (time.monotonic() - start)) if seconds else 0.0
+    rest = Budget(seconds=left, gpu_seconds=(1 - share) * gpu_seconds, gpus=gpus)
+    so_far = summarize(Path(job.out), plan, job.scores, runs.failed, run_id=runs.parent.run_id)
+    run_fixed(job, plan, started, runs, rest, repetitions(so_far, plan))

@@ -1,126 +1,71 @@
-"""What is searched: the mask ratios of a configuration, as axes that map to overrides of its keys.
-
-Axes are independent, so that any search algorithm can sample them; constraints (low <= high, strides that
-divide the crop) hold by construction. An axis is named by the dotted key it sets, with a suffix where a key
-takes two numbers.
-"""
+"""The space of a search: the axes of what is searched, its points, and the overrides that a point stands for."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from models import AsymmetricMasks, MaskedTraining
 from pipeline.errors import UserError
+from tuning.axes import Axis as Axis
+from tuning.axes import Choice as Choice
+from tuning.axes import LogUniform as LogUniform
+from tuning.axes import Point as Point
+from tuning.axes import Uniform as Uniform
+from tuning.parameters import PARAMETERS, usual
 
 if TYPE_CHECKING:
     from pipeline.schema import TrainConfig
 
-_MASK_COUNTS = (2, 3, 4, 5)
-_PD_STRIDES = (1, 2, 3, 4, 5)
-_MAX_INPUT_RATIO = 0.95
-_MAX_ATTENTION_RATIO = 0.9
-_DIGITS = 4
-"""Decimals of a ratio: finer differences cannot be told apart, and short numbers can be copied by hand."""
+SEED = "seed"
+"""Axis of the training seed, in repetitions of a trial."""
 
-Point = dict[str, Any]
-"""One value for each axis."""
+FIXED = "fixed"
+"""Axis whose value is the overrides themselves, as JSON: the rows of an ablation."""
 
 
-@dataclass(frozen=True, slots=True)
-class Uniform:
-    """A number between two bounds."""
+def searched(config: TrainConfig, search: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the keys that are searched: those asked for, or the mask ratios of the method.
 
-    size: ClassVar[None] = None
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """One of a few values."""
-
-    values: tuple[int, ...]
-
-    @property
-    def size(self) -> int:
-        """How many values there are."""
-        return len(self.values)
-
-
-Axis = Uniform | Choice
-
-
-def axes(config: TrainConfig) -> dict[str, Axis]:
-    """Return the axes that make sense for the method and network of `config`.
-
-    A range of input ratios is sampled as its lower bound and the share of what is left above it, which never
-    puts low above high. Strides are those that divide the crop, so that all trials train on the same pixels,
-    and the configuration's own.
+    Raises:
+        UserError: an unknown key, one twice, or one that the configuration has no use for.
     """
-    if isinstance(config.method, MaskedTraining):
-        highest = _highest(config.method)
-        space: dict[str, Axis] = {
-            "method.input_ratio.low": Uniform(0.0, highest),
-            "method.input_ratio.width": Uniform(0.0, 1.0),
-        }
-        attention = _attention_ratio(config)
-        if attention is not None:
-            space["network.attention_ratio"] = Uniform(0.0, max(_MAX_ATTENTION_RATIO, attention))
-        return space
-    crop, own = config.data.crop, _asymmetric(config)
-    strides = {stride for stride in _PD_STRIDES if crop % stride == 0 and crop >= 2 * stride}
-    return {
-        "method.mask_count": Choice(tuple(sorted({*_MASK_COUNTS, own.mask_count}))),
-        "method.pd_stride": Choice(tuple(sorted(strides | {own.pd_stride}))),
-    }
-
-
-def _asymmetric(config: TrainConfig) -> AsymmetricMasks:
-    if not isinstance(config.method, AsymmetricMasks):
+    for key in search:
+        if key not in PARAMETERS:
+            raise UserError(f"--search: expected one of {', '.join(PARAMETERS)}, found {key!r}")
+        if not PARAMETERS[key].axes(config):
+            raise UserError(f"--search {key}: expected a configuration with {PARAMETERS[key].needs}, found another")
+    if len(set(search)) < len(search):
+        raise UserError(f"--search: expected each key once, found {', '.join(search)}")
+    keys = tuple(search) or usual(config)
+    if not keys:
         raise UserError(
             f"method.kind: expected 'masked' or 'asymmetric', which have masks, found {config.method.kind!r}"
         )
-    return config.method
+    return keys
 
 
-def _attention_ratio(config: TrainConfig) -> float | None:
-    """Return the attention ratio to search around; None without one, or with a range or one a block, which stay."""
-    network = config.network
-    if network.kind != "masked_swin" or network.attention_ratios or isinstance(network.attention_ratio, tuple):
-        return None
-    return network.attention_ratio
+def axes(config: TrainConfig, search: Sequence[str] = ()) -> dict[str, Axis]:
+    """Return the axes of what is searched, by name: the dotted key, with a suffix where it takes two numbers."""
+    return {name: axis for key in searched(config, search) for name, axis in PARAMETERS[key].axes(config).items()}
 
 
-def own_point(config: TrainConfig) -> Point:
+def own_point(config: TrainConfig, search: Sequence[str] = ()) -> Point:
     """Return the point of the configuration itself, which every search tries first."""
-    if isinstance(config.method, MaskedTraining):
-        low, high = config.method.input_ratio
-        left = _highest(config.method) - low
-        point: Point = {
-            "method.input_ratio.low": low,
-            "method.input_ratio.width": (high - low) / left if left > 0 else 0.0,
-        }
-        attention = _attention_ratio(config)
-        if attention is not None:
-            point["network.attention_ratio"] = attention
-        return point
-    own = _asymmetric(config)
-    return {"method.mask_count": own.mask_count, "method.pd_stride": own.pd_stride}
+    return {name: value for key in searched(config, search) for name, value in PARAMETERS[key].own(config).items()}
 
 
-def first_points(config: TrainConfig, seed: int) -> list[Point]:
+def first_points(config: TrainConfig, seed: int, search: Sequence[str] = ()) -> list[Point]:
     """Return the points to try before any random one, the configuration's own first.
 
     If all axes are finite these are all points, in an order given by `seed`: drawing with replacement would
     train some of them twice.
     """
-    own, space = own_point(config), axes(config)
-    if size(config) is None:
+    own, space = own_point(config, search), axes(config, search)
+    if size(config, search) is None:
         return [own]
     values = [axis.values for axis in space.values() if isinstance(axis, Choice)]
     grid = [dict(zip(space, combination, strict=True)) for combination in itertools.product(*values)]
@@ -131,32 +76,22 @@ def first_points(config: TrainConfig, seed: int) -> list[Point]:
     return [own, *sorted((point for point in grid if point != own), key=order)]
 
 
-def size(config: TrainConfig) -> int | None:
+def size(config: TrainConfig, search: Sequence[str] = ()) -> int | None:
     """Return the number of different points, or None where there is no end of them."""
-    count = 1
-    for axis in axes(config).values():
-        if axis.size is None:
-            return None
-        count *= axis.size
-    return count
+    sizes = [axis.size for axis in axes(config, search).values()]
+    known = [one for one in sizes if one is not None]
+    return math.prod(known) if len(known) == len(sizes) else None
 
 
 def overrides(config: TrainConfig, point: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what `point` changes in `config`, as `{dotted.key: value}`.
-
-    Multi-mask inference hides as much as training did: a network fills in no more than it learned to.
-    """
-    if isinstance(config.method, MaskedTraining):
-        low = float(point["method.input_ratio.low"])
-        high = low + float(point["method.input_ratio.width"]) * (_highest(config.method) - low)
-        low = round(low, _DIGITS)
-        changed: dict[str, Any] = {"method.input_ratio": [low, max(low, round(high, _DIGITS))]}
-        if "network.attention_ratio" in point:
-            changed["network.attention_ratio"] = round(float(point["network.attention_ratio"]), _DIGITS)
-        return changed
-    changed = {key: int(point[key]) for key in ("method.mask_count", "method.pd_stride")}
-    if config.inference.mode == "multi_mask":
-        changed["inference.mask_count"] = changed["method.mask_count"]
+    """Return what `point` changes in `config`, as `{dotted.key: value}`."""
+    changed: dict[str, Any] = dict(json.loads(point[FIXED])) if FIXED in point else {}
+    for parameter in PARAMETERS.values():
+        if any(name in point for name in parameter.axes(config)):
+            changed |= parameter.changed(config, point)
+    # With the configuration's own seed it is the trial itself, which may go on where it was stopped.
+    if SEED in point and int(point[SEED]) != config.seed:
+        changed[SEED] = int(point[SEED])
     return changed
 
 
@@ -165,16 +100,20 @@ def trial_key(changed: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def plain_numbers(changed: Mapping[str, Any]) -> dict[str, float]:
-    """Return the overrides as one number a name, ranges as `low` and `high`, for plots and tables."""
-    numbers: dict[str, float] = {}
+def plain_values(changed: Mapping[str, Any]) -> dict[str, float | str]:
+    """Return the overrides as one value a name, ranges as `low` and `high`, for plots and tables.
+
+    Keys of inference that follow one of the method are left out, and so is the seed.
+    """
+    values: dict[str, float | str] = {}
     for key, value in changed.items():
-        if isinstance(value, list):
-            numbers |= {f"{key}.low": value[0], f"{key}.high": value[1]}
-        elif not key.startswith("inference."):  # follows a key of the method
-            numbers[key] = value
-    return numbers
-
-
-def _highest(method: MaskedTraining) -> float:
-    return max(_MAX_INPUT_RATIO, method.input_ratio[1])
+        section, _, name = key.partition(".")
+        if key == SEED or (section == "inference" and f"method.{name}" in changed and name != "pd_stride"):
+            continue
+        if name == "hole":
+            values[key] = "x".join(map(str, value))
+        elif isinstance(value, list):
+            values |= {f"{key}.low": value[0], f"{key}.high": value[1]}
+        else:
+            values[key] = value
+    return values

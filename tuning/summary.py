@@ -1,26 +1,24 @@
-"""What a search found: all trials with their scores, the best as a configuration for `train`, and a plot."""
+"""What a search found: all trials with their scores, the leaders over several seeds, and the best."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline.config import dump
-from pipeline.console import strict
 from pipeline.training.history import read_history
-from pipeline.training.rundir import write_json
-from tuning.objective import rungs, trial_config
-from tuning.space import overrides, own_point, plain_numbers, trial_key
+from tuning.objective import rungs
+from tuning.pareto import front
+from tuning.space import SEED, overrides, own_point, trial_key
 
 if TYPE_CHECKING:
+    from pipeline.schema import TrainConfig
     from tuning.plan import Plan
     from tuning.score import Score
 
 _BEST_KEYS = ("key", "overrides", "score", "state")
-_SPELLINGS = {True: "true", False: "false"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,22 +28,54 @@ class Trial:
     key: str
     number: int
     overrides: dict[str, Any]
+    """Without the seed."""
+
+    seed: int
+    """It was trained with."""
+
     state: Literal["finished", "stopped", "failed"]
     """`stopped` trials fell behind at a rung; their scores are those of a shorter training."""
 
     score: float | None
     """At the last rung it reached."""
 
+    scores: dict[str, float]
+    """All that it was judged by, there."""
+
+    parts: dict[str, float]
+    """What the score is the mean of, where that has names."""
+
     rung: int
     step: int
     seconds: float
     """Of training, without judging and without waiting for a process."""
+
+    judging: float
+    """Seconds of judging."""
 
     preset: bool
     """Whether it is the base configuration itself."""
 
     error: str | None
     history: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Leader:
+    """A trial that was trained to the end with more than one seed."""
+
+    key: str
+    number: int
+    overrides: dict[str, Any]
+    preset: bool
+    scores: dict[str, float]
+    """Score at the end, by seed."""
+
+    mean: float
+    sd: float
+    """Standard deviation over the seeds, with n - 1."""
+
+    n: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,51 +89,58 @@ class Summary:
     score_definition: str
     rungs: int
     trials: list[Trial]
+    """Those of the search, without the repetitions."""
+
     failed: int
     best_config: str | None
     mlflow_run_id: str
     seconds: float
+    objectives: list[dict[str, str]] = field(default_factory=list)
+    """Name, mode and definition of each score."""
+
+    leaders: list[Leader] = field(default_factory=list)
+    """Best first, by the mean."""
+
+    repeats: list[Trial] = field(default_factory=list)
+    """Leaders with other seeds."""
+
+    pareto: list[str] = field(default_factory=list)
+    """Keys of the finished trials that no other one beats in every objective, where there are several."""
+
+    conclusion: list[str] = field(default_factory=list)
+    """Sentences."""
+
+    importance: dict[str, Any] = field(default_factory=dict)
+    """What explains the scores; see `tuning.importance`."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the object that scripts read, without the trials' histories."""
         value = asdict(self)
-        for trial in value["trials"]:
+        for trial in (*value["trials"], *value["repeats"]):
             del trial["history"]
         value["best"] = {name: value["best"][name] for name in _BEST_KEYS} if self.best else None
         return value
 
 
-def summarize(out: Path, plan: Plan, score: Score, failed: dict[str, str], *, run_id: str) -> Summary:
+def summarize(out: Path, plan: Plan, scores: Sequence[Score], failed: dict[str, str], *, run_id: str) -> Summary:
     """Read the trials' folders; the best is the best of those that were trained longest and did not fail.
 
-    That is to the end, unless the trial that the others were stopped for failed afterwards.
+    That is to the end, unless the trial that the others were stopped for failed afterwards. Where leaders were trained
+    with several seeds, it is the leader with the best mean.
     """
-    from tuning.runs import TRIAL_FILE
+    from tuning.runs import known_trials
 
-    config = plan.base()
-    own, count = trial_key(overrides(config, own_point(config))), rungs(config)
-    trials = []
-    for path in sorted((out / "trials").glob(f"*/{TRIAL_FILE}")):
-        known, rows, key = json.loads(path.read_text("utf-8")), read_history(path.parent), path.parent.name
-        last: dict[str, Any] = rows[-1] if rows else {"rung": 0, "score": None, "step": 0, "seconds": 0.0}
-        finished = last["rung"] >= count
-        trials.append(
-            Trial(
-                key=key,
-                number=known["number"],
-                overrides=known["overrides"],
-                state="finished" if finished else "failed" if key in failed else "stopped",
-                score=last["score"],
-                rung=last["rung"],
-                step=last["step"],
-                seconds=round(last["seconds"], 3),
-                preset=key == own,
-                error=None if finished else failed.get(key),
-                history=rows,
-            )
-        )
-    trials.sort(key=lambda trial: trial.number)
+    config, score = plan.base(), scores[0]
+    own = trial_key({} if plan.ablation else overrides(config, own_point(config, plan.search)))
+    count = rungs(config)
+    read = [_trial(out, key, known, failed.get(key), config, own, count) for key, known in known_trials(out).items()]
+    read.sort(key=lambda trial: (trial.number, trial.seed))
+    trials = [trial for trial in read if trial.seed == config.seed]
+    repeats = [trial for trial in read if trial.seed != config.seed]
+    leaders = find_leaders(trials, repeats, score.mode)
     best = next((trial for trial in ranked(trials, score.mode) if trial.state != "failed" and trial.rung), None)
+    if leaders:
+        best = next(trial for trial in trials if trial.key == leaders[0].key)
     return Summary(
         out=str(out),
         best=best,
@@ -112,10 +149,39 @@ def summarize(out: Path, plan: Plan, score: Score, failed: dict[str, str], *, ru
         score_definition=score.definition,
         rungs=count,
         trials=trials,
-        failed=sum(trial.state == "failed" for trial in trials),
+        failed=sum(trial.state == "failed" for trial in read),
         best_config=str(out / "best.toml") if best else None,
         mlflow_run_id=run_id,
         seconds=0.0,
+        objectives=[{"name": one.name, "mode": one.mode, "definition": one.definition} for one in scores],
+        leaders=leaders,
+        repeats=repeats,
+        pareto=_front(trials, scores),
+    )
+
+
+def _trial(
+    out: Path, key: str, known: Mapping[str, Any], failed: str | None, config: TrainConfig, own: str, count: int
+) -> Trial:
+    rows = read_history(out / "trials" / key)
+    last: dict[str, Any] = rows[-1] if rows else {"rung": 0, "score": None, "step": 0, "seconds": 0.0}
+    finished = last["rung"] >= count
+    return Trial(
+        key=key,
+        number=known["number"],
+        overrides={name: value for name, value in known["overrides"].items() if name != SEED},
+        seed=known["overrides"].get(SEED, config.seed),
+        state="finished" if finished else "failed" if failed is not None else "stopped",
+        score=last["score"],
+        scores=last.get("scores") or {},
+        parts=last.get("parts") or {},
+        rung=last["rung"],
+        step=last["step"],
+        seconds=round(last["seconds"], 3),
+        judging=round(sum(row.get("judging", 0.0) for row in rows), 3),
+        preset=key == own,
+        error=None if finished else failed,
+        history=rows,
     )
 
 
@@ -125,65 +191,48 @@ def ranked(trials: Sequence[Trial], mode: str) -> list[Trial]:
     return sorted(trials, key=lambda trial: (-trial.rung, sign * (trial.score or 0.0)))
 
 
-def write_summary(out: Path, plan: Plan, score: Score, summary: Summary) -> list[Path]:
-    """Write `tune.json`, and `best.toml` and `scores.png` if a trial finished; return what was written."""
-    write_json(out / "tune.json", strict(asdict(summary)))
-    written = [out / "tune.json"]
-    if summary.best is not None:
-        tree = dump(trial_config(plan.base(), summary.best.overrides))
-        # Where the images were is no part of what was found; `--data` says where they are.
-        del tree["data"]["path"]
-        head = (
-            f"# Best of {len(summary.trials)} trials: {score.name} {summary.best.score:.6g}.\n"
-            f"# {score.name}: {score.definition}.\n\n"
-        )
-        (out / "best.toml").write_text(head + to_toml(tree), "utf-8")
-        _plot(out / "scores.png", score, summary)
-        written += [out / "best.toml", out / "scores.png"]
-    return written
+def repetitions(summary: Summary, plan: Plan) -> list[dict[str, Any]]:
+    """Return the overrides of what is to be trained to the end with other seeds: the leaders, and the base itself.
+
+    The base is trained on with its own seed as well, which the search may have stopped early.
+    """
+    finished = [one for one in ranked(summary.trials, summary.score_mode) if one.state == "finished"]
+    base = [one for one in summary.trials if one.preset and one.state != "failed"]
+    chosen = {one.key: one for one in (*finished[: plan.leaders], *base)}
+    first = plan.base().seed
+    return [{**one.overrides, SEED: seed} for seed in range(first, first + plan.seeds) for one in chosen.values()]
 
 
-def to_toml(tree: dict[str, Any], prefix: str = "") -> str:
-    """Write a nested dict of strings, numbers, booleans and lists as TOML, which has no None: left out."""
-    lines = [f"{key} = {_value(value)}" for key, value in tree.items() if not isinstance(value, dict | None)]
-    tables = [(f"{prefix}{key}", value) for key, value in tree.items() if isinstance(value, dict)]
-    text = "".join(f"{line}\n" for line in lines)
-    for name, table in tables:
-        text += f"\n[{name}]\n" + to_toml(table, f"{name}.")
-    return text
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, list):
-        return f"[{', '.join(map(_value, value))}]"
-    if isinstance(value, bool):
-        return _SPELLINGS[value]
-    # TOML's basic strings are JSON's, but for escaped surrogates, which ensure_ascii would make.
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
-
-
-def _plot(path: Path, score: Score, summary: Summary) -> None:
-    """Draw the score against each searched number: trials at the end filled, stopped ones hollow."""
-    from matplotlib.figure import Figure
-
-    shown = [trial for trial in summary.trials if trial.score is not None]
-    names = list(plain_numbers(shown[0].overrides))
-    figure = Figure(figsize=(3.6 * len(names), 3.4), layout="constrained")
-    panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
-    for name, panel in zip(names, panels, strict=True):
-        for trial in shown:
-            end, best = trial.state == "finished", summary.best is not None and trial.key == summary.best.key
-            panel.plot(
-                plain_numbers(trial.overrides)[name],
-                trial.score,
-                marker="*" if best else "s" if trial.preset else "o",
-                markersize=13 if best else 7,
-                color="tab:red" if best else "tab:blue",
-                fillstyle="full" if end else "none",
-                linestyle="none",
+def find_leaders(trials: Sequence[Trial], repeats: Sequence[Trial], mode: str) -> list[Leader]:
+    """Return the trials with two seeds or more at the end, best first; only those with the most seeds can lead."""
+    leaders = []
+    for trial in trials:
+        runs = [trial, *(one for one in repeats if one.overrides == trial.overrides)]
+        ended = {str(one.seed): one.score for one in runs if one.state == "finished" and one.score is not None}
+        if len(ended) > 1 and trial.state == "finished":
+            values = list(ended.values())
+            leaders.append(
+                Leader(
+                    key=trial.key,
+                    number=trial.number,
+                    overrides=trial.overrides,
+                    preset=trial.preset,
+                    scores=ended,
+                    mean=statistics.fmean(values),
+                    sd=statistics.stdev(values),
+                    n=len(values),
+                )
             )
-        panel.set_xlabel(name)
-        panel.grid(alpha=0.3)
-    panels[0].set_ylabel(f"{score.name} ({'larger' if score.mode == 'max' else 'smaller'} is better)")
-    figure.suptitle("star: best; square: the base configuration; hollow: stopped early", fontsize=9)
-    figure.savefig(path, dpi=110)
+    sign = -1 if mode == "max" else 1
+    return sorted(leaders, key=lambda one: (-one.n, sign * one.mean))
+
+
+def _front(trials: Sequence[Trial], scores: Sequence[Score]) -> list[str]:
+    ended = [trial for trial in trials if trial.state == "finished" and len(trial.scores) == len(scores)]
+    if len(scores) < 2:
+        return []
+    signs = [-1 if score.mode == "max" else 1 for score in scores]
+    points = [
+        tuple(sign * trial.scores[score.name] for sign, score in zip(signs, scores, strict=True)) for trial in ended
+    ]
+    return [ended[index].key for index in front(points)]

@@ -41,6 +41,7 @@ def tune_board(tune: Mapping[str, Any] | None) -> dict[str, Any] | None:
             (shown(str(name)), _value(value))
             for name, value in ((tune.get("best") or {}).get("overrides") or {}).items()
         ],
+        "conclusion": [shown(str(line)) for line in tune.get("conclusion") or []],
         "charts": [made for name in names[:_MOST_CHARTS] if (made := _chart(name, trials, best)) is not None],
         "long": len(trials) > 24,
     }

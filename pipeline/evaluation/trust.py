@@ -45,7 +45,7 @@ _DETAIL_SIGMA: Final = 1.5
 _SPACING: Final = 16
 _PERTURBED: Final = 4
 _STREAM: Final = 77
-_LEAST_ENERGY: Final = (0.1 / 255) ** 2
+LEAST_ENERGY: Final = (0.1 / 255) ** 2
 """A tenth of a grey level is less than rounding leaves."""
 
 _STRENGTH: Final = 0.5
@@ -76,7 +76,7 @@ def measure_trust(
     parts = [np.flatnonzero(images == image) for image in np.unique(images)]
     # Without any noise energy (JPEG smooths flat areas to nothing) there is nothing to measure in parts of it.
     found = [(part, areas) for part in parts if (areas := find_flat_areas(before[part])) is not None]
-    known = [(part, areas) for part, areas in found if areas.energy > _LEAST_ENERGY]
+    known = [(part, areas) for part, areas in found if areas.energy > LEAST_ENERGY]
     energy = _mean([(areas.energy, len(part)) for part, areas in known])
     sigma = math.sqrt(energy / noisy.shape[1]) if known else math.nan
     facts = (

@@ -1,0 +1,153 @@
+"""What trials are judged by without Ray: trust measures, suites of noises, and what happens where noise is unknown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+import torch
+
+from models import Network
+from pipeline.config import dump, load_config
+from pipeline.data.held_out import MEASURE_BATCH
+from pipeline.data.source import BatchSource, SourceSpec
+from pipeline.errors import RunError, UserError
+from pipeline.training.intake import read_source
+from tuning.judge import Judge
+from tuning.plan import Plan
+from tuning.score import Score, choose_scores, measurable, split_source
+
+
+class Filter(Network):
+    """Blurs by `strength`; 0 is the identity."""
+
+    channels, multiple, reach, stochastic = 3, 1, 1, False
+
+    def __init__(self, strength: float) -> None:
+        super().__init__()
+        self.strength = torch.nn.Parameter(torch.tensor(strength))
+
+    def forward(self, image: torch.Tensor, **_: Any) -> torch.Tensor:
+        mean = torch.nn.functional.avg_pool2d(image, 5, 1, 2, count_include_pad=False)
+        return image + self.strength * (mean - image)
+
+
+@pytest.fixture
+def noisy_folder(tmp_path: Path, photo: np.ndarray) -> Path:
+    """Photographs with flat areas and noise of 12 grey levels."""
+    random = np.random.default_rng(0)
+    folder = tmp_path / "noisy"
+    folder.mkdir()
+    for index in range(5):
+        scene = np.full((160, 160, 3), 90.0 + 15 * index)
+        scene[:64, :64] = photo[32 : 32 + 64, 20 * index : 20 * index + 64]
+        noisy = np.clip(scene + random.normal(0, 12, scene.shape), 0, 255)
+        iio.imwrite(folder / f"{index}.png", noisy.astype(np.uint8))
+    return folder
+
+
+def plan_of(folder: Path, *overrides: str, preset: str = "quick", **more: Any) -> Plan:
+    lines = ["data.crop=64", "inference.mode=direct", *overrides]
+    return Plan(config=dump(load_config(preset=preset, overrides=lines, data=str(folder))), samples=1, seed=0, **more)
+
+
+def source_of(plan: Plan) -> SourceSpec:
+    return read_source(plan.base(), lambda *_: None)[0]
+
+
+def judged(plan: Plan, network: Network, scores: list[Score] | None = None) -> dict[str, float]:
+    scores = scores or choose_scores(plan)
+    return Judge(scores, plan.base(), split_source(source_of(plan), scores)[1])(network.eval()).scores
+
+
+def test_noise_left_and_structure_lost_are_told_apart(noisy_folder: Path) -> None:
+    plan = plan_of(noisy_folder, objectives=["trust", "noise_left", "structure_lost", "estimated_error"])
+    nothing, some, all_of_it = (judged(plan, Filter(strength)) for strength in (0.0, 0.6, 1.0))
+    assert nothing["noise_left"] == pytest.approx(1, abs=0.02)
+    assert nothing["structure_lost"] == pytest.approx(0, abs=0.2)
+    assert all_of_it["noise_left"] < some["noise_left"] < nothing["noise_left"]
+    assert all_of_it["structure_lost"] > some["structure_lost"] > nothing["structure_lost"]
+    for one in (nothing, some, all_of_it):
+        assert list(one) == plan.objectives
+        assert one["trust"] == pytest.approx(one["noise_left"] + one["structure_lost"])
+
+
+def test_what_trust_is_measured_on_is_never_trained_on(noisy_folder: Path) -> None:
+    plan = plan_of(noisy_folder, "trust.held_out=0.4")
+    source = source_of(plan)
+    training, held_out = split_source(source, choose_scores(plan))
+    measured = {area.file for area in held_out.measured}
+    assert measured
+    assert not measured & set(training.files)
+    assert measurable(source, plan.base())
+    # Another seed of a trial is judged on the same pixels.
+    batches = [BatchSource(held_out).batch(MEASURE_BATCH, range(4))["noisy"] for _ in range(2)]
+    assert np.array_equal(*batches)
+
+
+def test_noise_that_nothing_flat_shows_cannot_be_measured(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for index in range(2):
+        # Black and white: what noise would be there is cut off.
+        texture = np.kron(255 * random.integers(0, 2, (64, 64, 3)), np.ones((2, 2, 1))).astype(np.uint8)
+        iio.imwrite(tmp_path / f"{index}.png", texture)
+    plan = plan_of(tmp_path)
+    assert not measurable(source_of(plan), plan.base())
+
+    from tuning.search import _measurable
+
+    said: list[str] = []
+    found = _measurable(plan, choose_scores(plan), source_of(plan), lambda _, value: said.append(value["text"]))
+    assert [score.kind for score in found[1]] == ["blind"]
+    assert found[0].objectives == ["blind_l1"]  # what is stored, and continued
+    assert "judging by the blind loss instead" in said[-1]
+    asked = plan_of(tmp_path, objectives=["noise_left"])
+    with pytest.raises(UserError, match="--objective noise_left: expected photos with flat areas"):
+        _measurable(asked, choose_scores(asked), source_of(asked), lambda *_: None)
+
+
+def test_a_suite_is_scored_by_the_mean_over_its_noises(noisy_folder: Path, tmp_path: Path, photo: np.ndarray) -> None:
+    clean = tmp_path / "clean"
+    clean.mkdir()
+    for index in range(3):
+        iio.imwrite(clean / f"{index}.png", photo[:80, 40 * index : 40 * index + 80])
+    plan = plan_of(noisy_folder, suite="quick", clean=str(clean))
+    (score,) = scores = choose_scores(plan)
+    assert (score.name, score.mode) == ("psnr_quick", "max")
+    assert "8 noises of suite quick on 2 clean pictures" in score.definition
+    judge = Judge(scores, plan.base(), source_of(plan))
+    found = judge(Filter(0.0).eval())
+    noises = {name: value for name, value in found.parts.items() if name != "ssim_gauss11_rgb"}
+    assert len(noises) == 8
+    assert found.scores["psnr_quick"] == pytest.approx(np.mean(list(noises.values())))
+    assert noises["clean gaussian 15"] == pytest.approx(20 * np.log10(255 / 15), abs=0.5)
+    assert 0 < found.parts["ssim_gauss11_rgb"] < 1
+    assert judge(Filter(0.0).eval()) == found
+    assert judge(Filter(0.8).eval()).parts["clean gaussian 50"] > noises["clean gaussian 50"]
+
+
+def test_a_measure_that_is_not_finite_fails_the_trial(noisy_folder: Path) -> None:
+    with pytest.raises(RunError, match="trust: expected a finite score"):
+        judged(plan_of(noisy_folder), Filter(float("nan")))
+
+
+def test_a_budget_counts_the_clock_and_the_time_of_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tuning import trials
+
+    now = 1000.0
+    monkeypatch.setattr(trials.time, "time", lambda: now)
+    clock, gpus = (trials.Budget(seconds=a, gpu_seconds=b, gpus=0.5) for a, b in ((60, 0), (0, 100)))
+    for budget in (clock, gpus):
+        for name, seconds in (("a", 50.0), ("b", 140.0), ("a", 59.0)):
+            assert budget(name, {"time_total_s": seconds}) is False
+    assert not clock.stop_all()
+    assert not gpus.stop_all()
+    gpus("a", {"time_total_s": 60.0})
+    assert gpus.stop_all()
+    now = 1060.5
+    assert clock.stop_all()
+    endless = trials.Budget(seconds=0, gpu_seconds=0, gpus=1)
+    assert not endless.stop_all()

@@ -1,0 +1,192 @@
+"""Measures a trained network by the scores of a search."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models import AsymmetricMasks, InferenceSpec, Network, denoise, from_network, multi_mask_denoise, to_network
+from pipeline.data.held_out import MEASURE_BATCH
+from pipeline.data.source import BatchSource, SourceSpec
+from pipeline.errors import RunError
+from pipeline.evaluation.metrics import measure, psnr_rgb_u8
+from tuning.score import CROPS, PAIR_SIDE, PAIRS, SUITE_PICTURES, SUITE_SEED, SUITE_SIDE, Score
+
+if TYPE_CHECKING:
+    from pipeline.evaluation.cases import CaseSet
+    from pipeline.schema import TrainConfig
+
+HELD_OUT_BATCH = 2**42
+"""Index of the batch that trials are judged on: far beyond any step, and not the one of the pictures."""
+
+_CHUNK = 8
+_DRAWS: Final = 2
+"""More draws make all trials better by much the same, and judging many times as long."""
+
+SSIM: Final = "ssim_gauss11_rgb"
+
+FloatImage = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Judged:
+    """What a network is worth."""
+
+    scores: dict[str, float]
+    """By name, in the order of the search."""
+
+    parts: dict[str, float]
+    """What the first score is the mean of, by name, where it has named parts."""
+
+
+@dataclass
+class Judge:
+    """Scores a network. The data are read once, at the first use."""
+
+    scores: Sequence[Score]
+    config: TrainConfig
+    """The trial's own configuration: its masks and inference settings count."""
+
+    held_out: SourceSpec
+    _batch: dict[str, NDArray[Any]] = field(default_factory=dict)
+    _sets: dict[str, list[tuple[FloatImage, FloatImage]]] = field(default_factory=dict)
+    _ssim: list[float] = field(default_factory=list)
+    _trust: dict[str, NDArray[Any]] = field(default_factory=dict)
+
+    def __call__(self, network: Network) -> Judged:
+        """Return the scores of a network in evaluation mode.
+
+        Raises:
+            RunError: its output is not finite.
+        """
+        judges: dict[str, Callable[[Network, Score], dict[str, float]]] = {
+            "pairs": self._on_pictures,
+            "suite": self._on_pictures,
+            "synthetic": self._on_synthetic,
+            "blind": self._blind,
+        }
+        kinds = {score.kind for score in self.scores}
+        trust = self._on_trust(network) if "trust" in kinds else {}
+        scores: dict[str, float] = {}
+        parts: dict[str, float] = {}
+        for score in self.scores:
+            with torch.inference_mode():
+                found = {"": trust[score.name]} if score.kind == "trust" else judges[score.kind](network, score)
+            mean = float(np.mean(list(found.values())))
+            if not math.isfinite(mean):
+                raise RunError(f"{score.name}: expected a finite score, found {mean}")
+            if score is self.scores[0] and score.kind in ("pairs", "suite"):
+                parts = {**(found if score.kind == "suite" else {}), SSIM: float(np.mean(self._ssim))}
+            scores[score.name] = mean
+        return Judged(scores=scores, parts=parts)
+
+    def _on_pictures(self, network: Network, score: Score) -> dict[str, float]:
+        """Mean of each set of pictures that have a clean side."""
+        sets = self._sets or self._read(score)
+        self._sets = sets
+        self._ssim.clear()
+        return {name: float(np.mean([self._psnr(network, *sides) for sides in one])) for name, one in sets.items()}
+
+    def _read(self, score: Score) -> dict[str, list[tuple[FloatImage, FloatImage]]]:
+        from pipeline.evaluation.case_sets import data_set, noised_sets, suite_noises
+
+        folder = Path(score.data)
+        if score.kind == "pairs":
+            return {"pairs": _pictures(data_set(folder, limit=PAIRS), PAIR_SIDE)}
+        found = noised_sets(folder, suite_noises(score.suite), SUITE_SEED, SUITE_PICTURES)
+        return {one.name: _pictures(one, SUITE_SIDE) for one in found}
+
+    def _psnr(self, network: Network, noisy: FloatImage, clean: FloatImage) -> float:
+        output = self._denoised(network, to_network(noisy, network.channels))
+        values = measure(from_network(output, noisy.shape[2]), clean, ("psnr_rgb_u8", SSIM))
+        self._ssim.append(values[SSIM])
+        return values["psnr_rgb_u8"]
+
+    def _on_synthetic(self, network: Network, _: Score) -> dict[str, float]:
+        batch = self._crops()
+        output = self._denoised(network, torch.from_numpy(batch["noisy"]))
+        return {
+            str(number): psnr_rgb_u8(found.transpose(1, 2, 0), clean.transpose(1, 2, 0))
+            for number, (found, clean) in enumerate(zip(output.numpy(), batch["clean"], strict=True))
+        }
+
+    def _on_trust(self, network: Network) -> dict[str, float]:
+        from pipeline.evaluation.trust import denoise_with, measure_trust
+
+        if not self._trust:
+            self._trust = BatchSource(self.held_out).batch(MEASURE_BATCH, range(self.config.trust.crops))
+        noisy = torch.from_numpy(self._trust["noisy"]).to(_device(network))
+        found = measure_trust(denoise_with(network, self._inference()), noisy, self._trust["images"])
+        return {
+            "trust": found.noise_left + found.structure_lost,
+            "noise_left": found.noise_left,
+            "structure_lost": found.structure_lost,
+            "estimated_error": found.estimated_error,
+        }
+
+    def _blind(self, network: Network, score: Score) -> dict[str, float]:
+        method, inference = self.config.method, self.config.inference
+        assert isinstance(method, AsymmetricMasks)
+        noisy = torch.from_numpy(self._crops()["noisy"])
+        losses: list[float] = []
+        for start in range(0, CROPS, _CHUNK):
+            image = noisy[start : start + _CHUNK].to(_device(network))
+            output = multi_mask_denoise(
+                network,
+                image,
+                pd_stride=score.pd_stride,
+                mask_count=method.mask_count,
+                draws=inference.draws,
+                fill=method.fill,
+                hole=method.hole,
+                hole_shape=method.hole_shape,
+                layout=method.layout,
+                seed=inference.seed,
+                attention=inference.attention != "off",
+            )
+            losses += (output - image).abs().mean((1, 2, 3)).tolist()
+        return {str(number): loss for number, loss in enumerate(losses)}
+
+    def _crops(self) -> dict[str, NDArray[Any]]:
+        if not self._batch:
+            self._batch = BatchSource(self.held_out).batch(HELD_OUT_BATCH, range(CROPS))
+        return self._batch
+
+    def _inference(self) -> InferenceSpec:
+        own = self.config.inference
+        return replace(own, draws=min(own.draws, _DRAWS))
+
+    def _denoised(self, network: Network, image: Tensor) -> Tensor:
+        output = denoise(network, image.to(_device(network)), self._inference()).float().cpu()
+        if not bool(torch.isfinite(output).all()):
+            raise RunError("the network's output is not finite")
+        return output
+
+
+def _device(network: Network) -> torch.device:
+    return next(network.parameters()).device
+
+
+def _pictures(found: CaseSet, side: int) -> list[tuple[FloatImage, FloatImage]]:
+    from pipeline.evaluation.cases import checked
+    from pipeline.evaluation.metrics import METRICS
+
+    pictures = []
+    for case in found.cases:
+        noisy, clean = checked(case, max(METRICS[name].least for name in ("psnr_rgb_u8", SSIM)))
+        assert clean is not None  # the folder was found to hold pairs, or is clean itself
+        pictures.append((_centre(noisy, side), _centre(clean, side)))
+    return pictures
+
+
+def _centre(image: FloatImage, side: int) -> FloatImage:
+    top, left = (max(0, (size - side) // 2) for size in image.shape[:2])
+    return image[top : top + side, left : left + side]
