@@ -120,8 +120,15 @@ def test_nothing_goes_wrong_at_any_width_in_light_and_dark(browser, page_url, wi
     assert (sum(map(int, paper[4:-1].split(","))) > 600) == (scheme == "light")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [400, 1600])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (400, "dark"),
+        (1600, "light"),
+        pytest.param(400, "light", marks=pytest.mark.slow),
+        pytest.param(1600, "dark", marks=pytest.mark.slow),
+    ],
+)
 def test_contrast_names_and_roles_pass_axe(browser, page_url, width, scheme) -> None:
     with opened(
         browser, page_url, viewport={"width": width, "height": 800}, color_scheme=scheme, bypass_csp=True

@@ -289,6 +289,7 @@ def test_a_search_without_one_finished_trial_fails_with_the_reason(photo_folder:
     assert json.loads((tmp_path / "search" / "tune.json").read_text("utf-8"))["failed"] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
 def test_a_table_of_the_paper_is_one_command(
     unveil: Callable[..., tuple[int, dict[str, Any] | None, str]], photo_folder: Path, tmp_path: Path
