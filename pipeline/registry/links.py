@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import RunError
+from pipeline.registry.store import REFERENCE
 from pipeline.tracking import answering, connect
 
 EVALUATION_TAG = "unveil.evaluation."
@@ -20,7 +21,6 @@ EVALUATION_TAG = "unveil.evaluation."
 _RUN_FILE = "mlflow.json"
 _WEIGHTS = "weights"
 _LOGGED = re.compile(r"models:/(?P<id>m-[A-Za-z0-9]+)/?")
-_REFERENCE = re.compile(r"models:/(?P<name>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<version>\d+))/?")
 _RUN = re.compile(r"runs:/(?P<run>[A-Za-z0-9_-]+)(/.*)?")
 
 
@@ -84,7 +84,7 @@ def evaluations_for(ref: str) -> dict[str, Any]:
 
     Nothing either while MLflow does not answer, or ``UNVEIL_OFFLINE`` says not to ask.
     """
-    if not _REFERENCE.fullmatch(ref) or os.environ.get("UNVEIL_OFFLINE", "") not in ("", "0"):
+    if not REFERENCE.fullmatch(ref) or os.environ.get("UNVEIL_OFFLINE", "") not in ("", "0"):
         return {}
     with contextlib.suppress(RunError):
         mlflow = connect()
@@ -107,7 +107,7 @@ def evaluations_of(tags: Mapping[str, str]) -> dict[str, Any]:
 
 def _version(client: Any, ref: str) -> Any:
     """The registered version of a reference; None for a reference to something else."""
-    parts = _REFERENCE.fullmatch(ref)
+    parts = REFERENCE.fullmatch(ref)
     if parts is None:
         return None
     if parts["alias"]:

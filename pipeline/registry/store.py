@@ -23,7 +23,9 @@ GATE_TAG = "unveil.gate"
 ALIAS_TAG = "unveil.alias."
 _NAME = "model"
 _REFUSED = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "UNAUTHENTICATED", "PERMISSION_DENIED", "NOT_FOUND")
-_REFERENCE = re.compile(r"models:/(?P<name>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<version>\d+))/?")
+REFERENCE = re.compile(r"models:/(?P<name>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<version>\d+))/?")
+"""A registered model by alias or version."""
+
 _RUN = re.compile(r"runs:/(?P<run>[A-Za-z0-9_-]+)(/(?P<path>[A-Za-z0-9_.-]+))?/?")
 
 
@@ -173,7 +175,7 @@ def find(reference: str) -> Found:
     with _asking(f"--model {reference!r}"):
         if run := _RUN.fullmatch(reference):
             return _of_run(client, run["run"], run["path"] or _NAME)
-        parts = _REFERENCE.fullmatch(reference)
+        parts = REFERENCE.fullmatch(reference)
         if parts is None:
             raise UserError(
                 f"--model {reference!r}: expected models:/name@alias, models:/name/version or runs:/id, found neither"
