@@ -177,11 +177,11 @@ def _device(network: Network) -> torch.device:
 
 def _pictures(found: CaseSet, side: int) -> list[tuple[FloatImage, FloatImage]]:
     from pipeline.evaluation.cases import checked
-    from pipeline.evaluation.metrics import METRICS
+    from pipeline.evaluation.metrics import least_side
 
     pictures = []
     for case in found.cases:
-        noisy, clean = checked(case, max(METRICS[name].least for name in ("psnr_rgb_u8", SSIM)))
+        noisy, clean = checked(case, least_side(("psnr_rgb_u8", SSIM)))
         assert clean is not None  # the folder was found to hold pairs, or is clean itself
         pictures.append((_centre(noisy, side), _centre(clean, side)))
     return pictures

@@ -134,7 +134,7 @@ def measurable(source: SourceSpec, config: TrainConfig) -> bool:
     """Say whether the noise of any held-out photo can be measured, which the trust measures need."""
     import numpy as np
 
-    from pipeline.evaluation.trust import LEAST_ENERGY
+    from pipeline.evaluation.blind import LEAST_ENERGY
     from pipeline.evaluation.trust_flat import find_flat_areas
 
     if not source.measured:

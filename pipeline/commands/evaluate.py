@@ -110,7 +110,7 @@ def evaluate(
     from pipeline.evaluation.evaluate import measure_sets
     from pipeline.evaluation.protocols import pick_protocol
     from pipeline.evaluation.score_cache import ScoreCache
-    from pipeline.evaluation.validated import check_recordable, record_validation
+    from pipeline.evaluation.validated import check_recordable, check_single, record_validation
     from pipeline.inference.spread import workers_of
 
     if out is not None and report is not None and out.absolute() == report.with_suffix(".json").absolute():
@@ -123,6 +123,8 @@ def evaluate(
     models = _in_mode(read_models(model or [], device), attention, draws, offset)
     if not models and not names:
         raise UserError("--model, --baselines: expected somebody to measure, found neither")
+    if record:
+        check_single(models, sets)
     if track:
         from pipeline.tracking import check_store
 
@@ -147,7 +149,7 @@ def evaluate(
     if cache.problem:
         console.print(f"note: {cache.problem}", markup=False, style="yellow", soft_wrap=True)
     if record:
-        record_validation(models[0].denoiser if models else _nobody, result)
+        record_validation(models[0].denoiser, result)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(out, (json.dumps(result, indent=1) + "\n").encode())
@@ -260,7 +262,3 @@ def _windows(sets: list[CaseSet]) -> Any:
     from pipeline.evaluation.pictures import sheet_numbers
 
     return lambda one: sheet_numbers(one, len(sets))
-
-
-def _nobody(image: Any, /) -> Any:
-    return image

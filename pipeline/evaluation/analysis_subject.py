@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import UserError
 from pipeline.evaluation.cka import gram
+from pipeline.evaluation.contenders import short_name
 from pipeline.evaluation.feature_rows import FeatureRows
 from pipeline.evaluation.features import tapped, taps_of
 from pipeline.evaluation.metrics import psnr_rgb_u8
@@ -94,13 +94,7 @@ def load_subjects(
 
 def labels_of(refs: Sequence[str]) -> list[str]:
     """Short names: the run folder's or the registered model's, or all of a ref where that is not its own."""
-    short = []
-    for ref in refs:
-        if ref.startswith(("models:/", "runs:/")):
-            short.append(ref.partition(":/")[2])
-        else:
-            folder = Path(ref).resolve()
-            short.append((folder.parent if folder.name == "weights" else folder).name)
+    short = [short_name(ref) for ref in refs]
     return [name if short.count(name) == 1 else ref for name, ref in zip(short, refs, strict=True)]
 
 

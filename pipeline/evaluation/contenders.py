@@ -113,7 +113,7 @@ def described(model: Model) -> dict[str, Any]:
     """Return what an evaluation says of a model: label, ref, hash, mode, parameters, seed, training data, group."""
     facts: dict[str, Any] = {"label": model.label, "ref": model.ref, "group": model.group}
     if not isinstance(model.denoiser, NetworkDenoiser):
-        empty = dict.fromkeys(("sha256", "mode", "network", "parameters", "seed", "steps", "trained_on", "noise"))
+        empty = dict.fromkeys(("sha256", "mode", "network", "parameters", "seed", "trained_on", "noise"))
         return {**facts, **empty, "ref": model.ref or type(model.denoiser).__name__}
     denoiser = model.denoiser
     card = denoiser.card
@@ -129,10 +129,17 @@ def described(model: Model) -> dict[str, Any]:
         "network": denoiser.spec.kind,
         "parameters": sum(weight.numel() for weight in denoiser.network.parameters()),
         "seed": config.get("seed"),
-        "steps": card.get("steps"),
         "trained_on": data.get("path") if isinstance(data, dict) else None,
         "noise": noise if isinstance(noise, dict) else None,
     }
+
+
+def short_name(ref: str) -> str:
+    """Return the name of the run folder or of the registered model that a reference means."""
+    if ref.startswith(("models:/", "runs:/")):
+        return ref.partition(":/")[2].strip("/") or ref
+    path = Path(ref).resolve()
+    return (path.parent if path.name == "weights" else path).name or ref
 
 
 def _label_of(text: str) -> tuple[str, str, bool]:
@@ -140,10 +147,7 @@ def _label_of(text: str) -> tuple[str, str, bool]:
     label, equals, ref = text.partition("=")
     if equals and label.strip() and ref and not Path(text).exists() and not set("/:\\") & set(label):
         return label.strip(), ref, True
-    if text.startswith(("models:/", "runs:/")):
-        return text.partition(":/")[2].strip("/") or text, text, False
-    path = Path(text).resolve()
-    return (path.parent.name if path.name == "weights" else path.name) or text, text, False
+    return short_name(text), text, False
 
 
 def _model_key(denoiser: NetworkDenoiser) -> str:

@@ -11,10 +11,8 @@ from pipeline.errors import UserError
 from pipeline.evaluation.lpips import lpips_files, lpips_folder
 from pipeline.evaluation.metric_table import TABLE
 from pipeline.evaluation.metric_table import Metric as Metric
-from pipeline.evaluation.ssim import GAUSS_SIZE
 from pipeline.evaluation.views import Views
 
-SSIM_SIZE = GAUSS_SIZE
 DEFAULT_METRICS = ("psnr_rgb_u8", "ssim_gauss11_rgb")
 """What is measured unless something else is asked for; the first is the headline."""
 
@@ -92,7 +90,3 @@ def definitions(names: Sequence[str]) -> dict[str, str]:
 def least_side(names: Sequence[str]) -> int:
     """Return the smallest side in pixels on which all the named metrics work."""
     return max((METRICS[name].least for name in names), default=1)
-
-
-DEFINITIONS: dict[str, str] = definitions(DEFAULT_METRICS)
-"""What each default metric is, in words for a reader of a report."""

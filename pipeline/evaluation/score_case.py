@@ -17,7 +17,7 @@ from pipeline.evaluation.baselines import BASELINES, noise_sigma
 from pipeline.evaluation.blind import blind_measures
 from pipeline.evaluation.cases import Case, FloatImage, Sides, checked
 from pipeline.evaluation.contenders import Contender
-from pipeline.evaluation.metrics import METRICS, measure
+from pipeline.evaluation.metrics import least_side, measure
 from pipeline.evaluation.windows import choose_window, detail, local_detail
 from pipeline.inference.denoiser import Denoiser, NetworkDenoiser
 from pipeline.inference.offset import mended, offset_of
@@ -65,7 +65,7 @@ def score_case(
     Raises:
         UserError, ValueError: the picture cannot be read, is too small, or somebody returned none.
     """
-    sides = checked(case, max((METRICS[name].least for name in metrics), default=1))
+    sides = checked(case, least_side(metrics))
     shown_side = sides.noisy if sides.clean is None else sides.clean
     scored = Scored(
         facts={

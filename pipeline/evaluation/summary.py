@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.evaluation.blind import mean_measures
 from pipeline.evaluation.cases import CaseSet
-from pipeline.evaluation.contenders import NOISY, Contender, Model
+from pipeline.evaluation.contenders import Contender, Model
 from pipeline.evaluation.metrics import METRICS
 from pipeline.evaluation.score_case import Row, Scored
 from pipeline.evaluation.statistics import holm, paired, spread, summarise
@@ -128,10 +128,3 @@ def mean_of(evaluation: Mapping[str, Any], label: str, metric: str, at: int = 0)
     """Return the mean of a metric of a method over a set of an evaluation; None if it is not finite."""
     value: float | None = evaluation["sets"][at]["methods"][label]["metrics"][metric]["mean"]
     return value
-
-
-def labels_of(evaluation: Mapping[str, Any], kind: str) -> list[str]:
-    """Return the labels of the ``model`` or ``classical`` methods of an evaluation, or ``noisy`` alone."""
-    if kind == "noisy":
-        return [NOISY]
-    return [model["label"] for model in evaluation["models"]] if kind == "model" else list(evaluation["baselines"])

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from models import InferenceSpec, Network, denoise, fold_seeds, hash_uniform
 from pipeline.evaluation.baselines import Baseline, nlm
+from pipeline.evaluation.blind import LEAST_ENERGY
 from pipeline.evaluation.trust_flat import (
     FlatAreas,
     covariance,
@@ -45,9 +46,6 @@ _DETAIL_SIGMA: Final = 1.5
 _SPACING: Final = 16
 _PERTURBED: Final = 4
 _STREAM: Final = 77
-LEAST_ENERGY: Final = (0.1 / 255) ** 2
-"""A tenth of a grey level is less than rounding leaves."""
-
 _STRENGTH: Final = 0.5
 """Of the added noise, in parts of the noise that is there: the question is what happens near this image."""
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.data.paths import shown
 from pipeline.errors import UserError
-from pipeline.evaluation.contenders import NOISY
+from pipeline.evaluation.cases import CaseSet
+from pipeline.evaluation.contenders import NOISY, Model
 from pipeline.inference.denoiser import Denoiser, NetworkDenoiser
 
 
@@ -20,28 +21,32 @@ def check_recordable(ref: str) -> None:
         )
 
 
+def check_single(models: Sequence[Model], sets: Sequence[CaseSet]) -> None:
+    """Raise UserError unless there is one model and one set with clean pictures, which a card has room for."""
+    if len(models) != 1 or len(sets) != 1 or sets[0].kind == "photos":
+        photos = " of photos" if sets and sets[0].kind == "photos" else ""
+        raise UserError(
+            f"--record: expected one model on one set with clean pictures, found {len(models)} models and "
+            f"{len(sets)} sets{photos}"
+        )
+
+
 def record_validation(denoiser: Denoiser, evaluation: Mapping[str, Any]) -> dict[str, Any]:
     """Write ``validated`` into the card of the denoiser's weights folder, and return it.
 
     Args:
         denoiser: what was evaluated.
-        evaluation: ``result`` of `pipeline.evaluation.evaluate.measure_sets`, of one model and one set.
+        evaluation: ``result`` of `pipeline.evaluation.evaluate.measure_sets`, of what `check_single` let pass.
 
     Raises:
-        UserError: no trained network, several models or sets, no clean pictures, or a card that cannot be written.
+        UserError: no trained network, or a card that cannot be written.
     """
     from models import replace_card
     from pipeline import __version__
 
     if not isinstance(denoiser, NetworkDenoiser):
         raise UserError("--record: expected a trained network, found another kind of denoiser")
-    models, sets = evaluation["models"], evaluation["sets"]
-    if len(models) != 1 or len(sets) != 1 or sets[0]["kind"] == "photos":
-        raise UserError(
-            f"--record: expected one model on one set with clean pictures, found {len(models)} models and {len(sets)} "
-            f"sets{' of photos' if sets[0]['kind'] == 'photos' else ''}"
-        )
-    one, label = sets[0], models[0]["label"]
+    one, label = evaluation["sets"][0], evaluation["models"][0]["label"]
 
     def means(method: str) -> dict[str, float | None]:
         return {name: found["mean"] for name, found in one["methods"][method]["metrics"].items()}
