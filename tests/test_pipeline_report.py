@@ -459,6 +459,17 @@ def test_paired_tests_are_told_in_words():
     assert "ours and NLM differ by +2.00 dB" in told(difference=2.0, interval=[1.0, 3.0], p=0.03, p_holm=0.06)
 
 
+def test_the_numbers_of_a_report_replace_those_of_a_report_only(tmp_path):
+    for _ in range(2):
+        write_report(tmp_path / "r.html", ReportData(title="t"))
+    for text in ('{"format": 2, "sets": []}', "no JSON", "[]"):
+        (tmp_path / "mine.json").write_text(text)
+        with pytest.raises(UserError, match=r"mine\.json: expected nothing, or the numbers of an earlier report"):
+            write_report(tmp_path / "mine.html", ReportData(title="t"))
+        assert (tmp_path / "mine.json").read_text() == text
+    assert not (tmp_path / "mine.html").exists()
+
+
 def test_models_are_held_against_the_best_classical_denoiser_and_each_other():
     rows = [row("a", 30.0, 33.0, nlm=32.0, tv=31.0)]
     tests = [

@@ -109,12 +109,15 @@ def evaluate(
     from pipeline.evaluation.contenders import read_models
     from pipeline.evaluation.evaluate import measure_sets
     from pipeline.evaluation.protocols import pick_protocol
+    from pipeline.evaluation.report import check_place, command_line
     from pipeline.evaluation.score_cache import ScoreCache
     from pipeline.evaluation.validated import check_recordable, check_single, record_validation
     from pipeline.inference.spread import workers_of
 
     if out is not None and report is not None and out.absolute() == report.with_suffix(".json").absolute():
         raise UserError(f"--out {shown(out)}: expected another name, found the one of the numbers beside --report")
+    if report is not None:
+        check_place(report)
     names = [name.strip() for name in baselines.split(",") if name.strip()]
     count, chosen = workers_of(workers), pick_protocol(protocol)
     for ref in model or () if record else ():
@@ -156,7 +159,6 @@ def evaluate(
     picture = None
     if report is not None:
         from pipeline.evaluation.evaluation_report import report_evaluation
-        from pipeline.evaluation.report import command_line
 
         again = command_line(
             "evaluate",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from typing import Any
 import pipeline
 from pipeline.data.images import write_bytes
 from pipeline.data.paths import shown
+from pipeline.errors import UserError
 from pipeline.evaluation.encoding import array_url, diverging_css, diverging_tables
 from pipeline.evaluation.gate_board import gate_board
 from pipeline.evaluation.report_analysis import analysis_board
@@ -43,13 +45,37 @@ _SECTIONS = (
 )
 
 
+def check_place(path: Path) -> None:
+    """Refuse a report whose numbers, which get its name with ``.json``, would replace a file that is not a report's.
+
+    Raises:
+        UserError: there is such a file.
+    """
+    beside = path.with_suffix(".json")
+    if not beside.exists():
+        return
+    try:
+        value = json.loads(beside.read_text("utf-8"))
+    except (OSError, ValueError):
+        value = None
+    if not isinstance(value, dict) or "html_sha256" not in value:
+        raise UserError(
+            f"{shown(beside)}: expected nothing, or the numbers of an earlier report, found another file; "
+            "give the report another name"
+        )
+
+
 def write_report(path: Path, data: ReportData) -> None:
     """Write the report, and the same numbers as JSON beside it.
 
     Args:
         path: HTML file, written atomically; its folder is created. The JSON has the same stem.
         data: what to show.
+
+    Raises:
+        UserError: as for `check_place`.
     """
+    check_place(path)
     content = page_content(data)
     # File names may hold bytes that are no text.
     html = render_page(content).encode("utf-8", "replace")

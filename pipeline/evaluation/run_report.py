@@ -16,7 +16,7 @@ from pipeline.evaluation.contenders import OURS, Model
 from pipeline.evaluation.evaluate import DEFAULT_BASELINES, measure_sets
 from pipeline.evaluation.evaluation_report import pictures_of_sets, sheet_rows, write_picture
 from pipeline.evaluation.pictures import Picture, pictures_of_photos, pictures_of_set, sheet_numbers
-from pipeline.evaluation.report import command_line, write_report
+from pipeline.evaluation.report import check_place, command_line, write_report
 from pipeline.evaluation.report_data import ReportData
 from pipeline.evaluation.run_noise import noise_of_run, photos_set
 from pipeline.evaluation.stored_evaluations import Evaluation, is_current, joined, read_evaluation, read_object
@@ -69,6 +69,8 @@ def report_run(
     if not run_dir.is_dir():
         found = "a file" if run_dir.exists() else "nothing there"
         raise UserError(f"{shown(run_dir)}: expected a run folder made by `unveil train`, found {found}")
+    out = out or run_dir / "report.html"
+    check_place(out)
     weights = find_weights(str(run_dir))
     config = _optional(run_dir / CONFIG_NAME)
     given = [read_evaluation(path) for path in evaluations]
@@ -99,7 +101,6 @@ def report_run(
         given = [*_stored(run_dir, notes), *given]
         sets, pictures = _still_there(given, model, weights)
     evaluation = joined(given) if given else None
-    out = out or run_dir / "report.html"
     name = run_dir.resolve().name
     history, held_out = _log(run_dir)
     report = ReportData(
