@@ -1,6 +1,8 @@
 """Probability models of noise, their recipes for training, and the measurement of unknown noise."""
 
 from noise.camera_noise import CameraNoise as CameraNoise
+from noise.choice import Choice as Choice
+from noise.correlated import Correlated as Correlated
 from noise.corruption import Corruption as Corruption
 from noise.eld import EldNoise as EldNoise
 from noise.mixture import Mixture as Mixture

@@ -15,7 +15,7 @@ from noise.corruption import Corruption, Parameters, draw_seed, generator_from
 from noise.finish import PatternChoice, camera_of, check_pattern, develop, draw_camera, draw_pattern, photograph
 from noise.levels import LevelLine, Levels
 from noise.poisson_gaussian import add_poisson_gaussian
-from noise.ranges import draw_uniform
+from noise.ranges import check_range, draw_uniform
 from noise.sensor_effects import SensorEffects, read_out, vary_sensitivity
 from noise.shot_read import NoiseLevel
 from raw.jpeg import Subsampling
@@ -60,6 +60,10 @@ class CameraNoise:
     """(lowest, highest) scale, 0.25 to 4, of the finished images against the size they were taken at; None keeps
     the size. The output always has the size of the input: the picture is taken 1 / scale times as large."""
 
+    exposure: tuple[float, float] | None = None
+    """(lowest, highest) factor, above 0 and up to 1, on the light of the picture before the noise; None leaves it. Most
+    training images are brighter than the photos that need denoising."""
+
     def __post_init__(self) -> None:
         check_pattern(self.pattern)
         if self.photons not in ("gaussian", "poisson"):
@@ -70,6 +74,8 @@ class CameraNoise:
             raise ValueError(f"jpeg must be a range 1 <= lowest <= highest <= 100, got {self.jpeg}")
         if self.resize is not None and not 0.25 <= self.resize[0] <= self.resize[1] <= 4:
             raise ValueError(f"resize must be a range 0.25 <= lowest <= highest <= 4, got {self.resize}")
+        if self.exposure is not None:
+            check_range("exposure", self.exposure, highest=1.0, above_zero=True)
 
     def draw(self, generator: torch.Generator) -> Parameters:
         """Draw one image's camera, noise level and noise ``seed``, then whatever else is on, as JSON values.
@@ -93,6 +99,7 @@ class CameraNoise:
             "jpeg": None if self.jpeg is None else round(draw_uniform(self.jpeg, generator)),
             "subsampling": self.subsampling,
             "scale": None if self.resize is None else _draw_log_uniform(self.resize, generator),
+            "exposure": None if self.exposure is None else _draw_log_uniform(self.exposure, generator),
         }
 
 
@@ -115,6 +122,8 @@ def add_camera_noise(clean: Tensor, parameters: Parameters) -> Corruption:
     camera = camera_of(parameters, clean.device)
     level = NoiseLevel(shot=parameters["shot"], read=parameters["read"])
     raw = photograph(clean, camera, parameters.get("scale"))
+    if parameters.get("exposure") is not None:
+        raw = raw * parameters["exposure"]
     noisy = expose(raw, level, parameters)
     return develop(noisy, raw, camera, parameters, clean.shape[-2:])
 

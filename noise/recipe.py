@@ -8,12 +8,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from noise.choice import Choice
 from noise.corruption import Apply, Corruption, Parameters
 from noise.sequence import Sequence, add_sequence
 from noise.spec_json import spec_from_dict, spec_to_dict
 from noise.steps import STEPS, AnyStep
 
-NoiseRecipe = AnyStep | Sequence
+NoiseRecipe = AnyStep | Sequence | Choice
 T = TypeVar("T", Tensor, NDArray[np.generic])
 
 _APPLY: Final[dict[str, Apply]] = {kind: row.apply for kind, row in STEPS.items()} | {"sequence": add_sequence}
@@ -44,7 +45,7 @@ def reproduce(clean: Tensor, parameters: Parameters) -> Corruption:
     Raises:
         ValueError: the recorded kind is unknown, or the image does not suit it.
     """
-    apply = _APPLY[_known_kind(parameters)]
+    apply = _APPLY[_known_kind(parameters, *_APPLY)]
     if clean.ndim != 3:
         raise ValueError(f"an image must have shape (C, H, W), got {tuple(clean.shape)}")
     return apply(clean, parameters)
@@ -87,13 +88,13 @@ def recipe_from_dict(values: Mapping[str, Any]) -> NoiseRecipe:
         ValueError: the kind or a key is unknown, or a value is out of its range; the message begins with the
             dotted key.
     """
-    _known_kind(values)
+    _known_kind(values, *_APPLY, "choice")
     recipe: NoiseRecipe = spec_from_dict(NoiseRecipe, values)
     return recipe
 
 
-def _known_kind(values: Mapping[str, Any]) -> str:
+def _known_kind(values: Mapping[str, Any], *kinds: str) -> str:
     kind = values.get("kind")
-    if kind not in _APPLY:
-        raise ValueError(f"kind: no noise {kind!r}; there is {', '.join(_APPLY)}")
+    if kind not in kinds:
+        raise ValueError(f"kind: no noise {kind!r}; there is {', '.join(kinds)}")
     return str(kind)

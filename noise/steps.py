@@ -4,6 +4,7 @@ from typing import Annotated, Final, NamedTuple
 
 from noise.by_kind import ByKind
 from noise.camera_noise import CameraNoise, add_camera_noise
+from noise.correlated import Correlated, add_correlated
 from noise.corruption import Apply
 from noise.eld import EldNoise, add_eld_noise
 from noise.mixture import Mixture, add_mixture
@@ -13,7 +14,7 @@ from noise.spatial import Spatial, add_spatial
 from noise.speckle import Speckle, add_speckle
 from noise.srgb import Gaussian, add_gaussian
 
-AnyStep = Gaussian | Speckle | Poisson | Spatial | SaltPepper | Mixture | CameraNoise | EldNoise
+AnyStep = Gaussian | Speckle | Poisson | Spatial | SaltPepper | Mixture | Correlated | CameraNoise | EldNoise
 """Any recipe that stands for itself."""
 
 Step = Annotated[AnyStep, ByKind()]
@@ -37,6 +38,7 @@ STEPS: Final[dict[str, Kind]] = {
     "spatial": Kind(Spatial, add_spatial),
     "salt_pepper": Kind(SaltPepper, add_salt_pepper),
     "mixture": Kind(Mixture, add_mixture),
+    "correlated": Kind(Correlated, add_correlated),
     "camera": Kind(CameraNoise, add_camera_noise),
     "eld": Kind(EldNoise, add_eld_noise),
 }

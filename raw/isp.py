@@ -68,7 +68,8 @@ def process(packed: Tensor, camera: Camera, rendering: Rendering = _BROOKS) -> T
     Raises:
         ValueError: ``packed`` does not have four planes.
     """
-    balanced = (packed * camera.plane_gains[..., None, None]).clamp_(0.0, 1.0)
+    lowest = 0.0 if rendering.clip_black else None
+    balanced = (packed * camera.plane_gains[..., None, None]).clamp_(lowest, 1.0)
     camera_rgb = demosaic_sites(balanced, camera.pattern, rendering.demosaic).flatten(-3, -2)
     linear = apply_ccm(camera_rgb, camera.cam2rgb)
     if rendering.brighten:

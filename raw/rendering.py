@@ -23,6 +23,10 @@ class Rendering:
     tone: Literal["none", "smoothstep"] = "none"
     """Tone curve after the transfer: the smoothstep that ``unprocess`` undoes, or none."""
 
+    clip_black: bool = True
+    """Cut what noise takes below black before demosaicing, as the paper does. False leaves it until the end, as
+    converters do that keep the sensor's pedestal: averages of dark areas then stay true."""
+
     brighten: bool = False
     """Multiply by ``Camera.rgb_gain`` again, which ``unprocess`` has divided by."""
 

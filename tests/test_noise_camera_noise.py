@@ -33,6 +33,7 @@ RECIPES = [
     CameraNoise(levels=SensorLevels(name="random_camera"), rendering=RENDERING, sensor=EFFECTS),
     CameraNoise(pattern="GBRG", jpeg=(70, 95), subsampling="4:4:4", resize=(0.5, 1.5)),
     CameraNoise(levels=SensorLevels(name="random_phone"), sensor=EFFECTS, photons="poisson", jpeg=(80, 80)),
+    CameraNoise(rendering=Rendering(clip_black=False), exposure=(0.1, 1.0)),
 ]
 
 
@@ -307,3 +308,25 @@ def test_a_gpu_makes_the_same_pair(recipe):
 def test_a_recipe_that_cannot_be_is_refused(values, message):
     with pytest.raises(ValueError, match=message):
         CameraNoise(**values)
+
+
+def test_exposure_scales_the_light_of_both_images_and_not_the_noise_level():
+    clean = torch.full((3, 96, 96), 0.5)
+    bright, dark = (
+        add_camera_noise(clean, neutral(shot=0.001, exposure=exposure, rendering={"clip_black": False}))
+        for exposure in (1.0, 0.25)
+    )
+    torch.testing.assert_close(dark.clean**2.2, bright.clean**2.2 / 4, rtol=1e-4, atol=1e-6)
+    # Shot noise: a quarter of the light has half the deviation.
+    assert linear_noise(dark).std().item() / linear_noise(bright).std().item() == pytest.approx(0.5, rel=0.02)
+
+
+def test_exposure_is_drawn_evenly_by_factors_and_its_range_is_checked():
+    noise = CameraNoise(exposure=(0.1, 1.0))
+    drawn = generator()
+    logs = np.log10([noise.draw(drawn)["exposure"] for _ in range(500)])
+    assert -1 <= logs.min() < -0.98
+    assert abs(logs.mean() + 0.5) < 0.07
+    for wrong in ((0.0, 0.5), (0.5, 1.5)):
+        with pytest.raises(ValueError, match="exposure must be a range 0 < lowest <= highest <= 1"):
+            CameraNoise(exposure=wrong)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from noise import EldNoise, Gaussian, Mixture, Poisson, SaltPepper, Sequence, Spatial, Speckle
+from noise import Choice, Correlated, EldNoise, Gaussian, Mixture, Poisson, SaltPepper, Sequence, Spatial, Speckle
 from noise.camera_noise import CameraNoise
 from noise.levels import LevelLine, LevelTable, SensorLevels
 from noise.recipe import corrupt, corrupt_batch, recipe_from_dict, recipe_to_dict, reproduce
@@ -41,6 +41,8 @@ RECIPES = [
     CameraNoise(levels=SensorLevels(name="random_phone")),
     EldNoise(camera="random"),
     Sequence(steps=(CameraNoise(levels=SensorLevels(name="pixel")), Spatial(eight_bit=False), Mixture(level=(2, 2)))),
+    Correlated(sigma=(5.0, 30.0), jpeg=(70.0, 95.0)),
+    Choice(recipes=(Gaussian(sigma=(5.0, 50.0)), CameraNoise(), Correlated()), shares=(1.0, 2.0, 1.0)),
 ]
 
 
@@ -183,6 +185,17 @@ def test_missing_keys_take_their_defaults():
         ),
         ({"kind": "camera", "sensor": {"bits": 3}}, "sensor.bits must be from 4 to 16, got 3"),
         ({"kind": "camera", "rendering": {"gamma": 2}}, "rendering.gamma: unknown key; it has demosaic"),
+        ({"kind": "correlated", "sigma": [0, 5]}, "sigma must be a range 0 < lowest"),
+        ({"kind": "correlated", "luminance": [0, 1.5]}, "luminance must be a range 0 <= lowest <= highest <= 1"),
+        ({"kind": "correlated", "gain": -1}, "gain must be a range"),
+        ({"kind": "correlated", "jpeg": [0, 50]}, "jpeg must be a range 1 <= lowest"),
+        ({"kind": "choice"}, "recipes must hold at least one recipe, got none"),
+        (
+            {"kind": "choice", "recipes": [{"kind": "eld"}], "shares": [1, 2]},
+            "shares must be one number a recipe",
+        ),
+        ({"kind": "choice", "recipes": [{"kind": "eld"}], "shares": [0]}, "shares must be above 0"),
+        ({"kind": "choice", "recipes": [{"kind": "eld", "ratio": [3, 2]}]}, "recipes.0.ratio must be a range"),
         ({"kind": "sequence"}, "steps must hold at least one recipe, got none"),
         ({"kind": "sequence", "steps": {"kind": "poisson"}}, "steps must be a list, got"),
         ({"kind": "sequence", "steps": [{"kind": "poisson", "alfa": 2}]}, "steps.0.alfa: unknown key of poisson"),

@@ -57,7 +57,7 @@ def test_specs_within_specs_are_reached_by_dotted_keys(overrides: list[str], rec
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("noise.kind=grain", "noise.kind: expected 'gaussian' or 'speckle' or .* or 'sequence', found 'grain'"),
+        ("noise.kind=grain", "noise.kind: expected 'gaussian' or 'speckle' or .* or 'choice', found 'grain'"),
         ("noise.levels.kind=curve", "noise.levels.kind: expected 'line' or 'table' or 'sensor', found 'curve'"),
         ("noise.levels.shoot=[0, 1]", r"noise\.levels\.shoot: unknown key; did you mean 'shot'\?"),
         (

@@ -68,7 +68,7 @@ def test_a_recipe_comes_from_a_file_or_a_manifest(tmp_path):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("grain", {}, "--recipe: expected one of gaussian, speckle, .*, sequence, or a .json file; found 'grain'"),
+        ("grain", {}, "--recipe: expected one of gaussian, speckle, .*, choice, or a .json file; found 'grain'"),
         ("gaussian", {"level": "much"}, "--level: expected a number or lowest,highest; found 'much'"),
         ("gaussian", {"level": "1,2,3"}, "--level: expected a number or lowest,highest; found '1,2,3'"),
         ("gaussian", {"level": "nan"}, "--level: sigma.0 must be a number, got nan"),
@@ -78,6 +78,7 @@ def test_a_recipe_comes_from_a_file_or_a_manifest(tmp_path):
         ("mixture", {"level": "2.5"}, "--level: level.0 must be a whole number, got 2.5"),
         ("sequence", {"level": "2"}, "--level: sequence has no level"),
         ("sequence", {}, "--recipe: steps must hold at least one recipe"),
+        ("choice", {}, "--recipe: recipes must hold at least one recipe"),
         ("poisson", {"camera": "pixel"}, "--camera: expected with --recipe camera, isp or eld, found poisson"),
         ("camera", {"camera": "pixl"}, "--camera: levels.name must be one of 'pixel'.* got 'pixl'"),
         ("eld", {"camera": "pixel"}, "--camera: camera must be one of .*5D4.* got 'pixel'"),

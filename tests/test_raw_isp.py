@@ -172,6 +172,17 @@ def test_a_rendering_is_its_steps_one_after_the_other(pattern, method):
     torch.testing.assert_close(process(packed, camera, rendering), expected, **DISPLAY)
 
 
+def test_values_below_black_survive_until_the_end_when_asked():
+    generator = torch.Generator().manual_seed(8)
+    camera = sample_camera(generator)
+    packed = 0.02 + 0.05 * torch.randn((4, 64, 64), generator=generator)
+    kept = process(packed, camera, Rendering(clip_black=False))
+    linear = apply_ccm(demosaic(packed * camera.plane_gains[:, None, None], "RGGB"), camera.cam2rgb)
+    torch.testing.assert_close(kept, linear.clamp(0, 1).clamp_min(1e-8) ** (1 / 2.2), **DISPLAY)
+    # Cut before demosaicing, the noise of dark areas brightens them.
+    assert process(packed, camera).mean() > kept.mean() + 0.015
+
+
 def test_arrays_go_in_and_come_out():
     camera = sample_camera(torch.Generator().manual_seed(9))
     image = torch.randint(256, (8, 10, 3), generator=torch.Generator().manual_seed(9), dtype=torch.uint8)

@@ -41,11 +41,13 @@ OFFERS: dict[str, Offer] = {
     "spatial": Offer("spatial", "sigma", "sigma in 1/255 before 3x3 mean", "40 45 50 55 60"),
     "salt_pepper": Offer("salt_pepper", "density", "share of samples lost", "0.002 0.02"),
     "mixture": Offer("mixture", "level", "1 to 5", "1 2 3 4 5"),
+    "correlated": Offer("correlated", "sigma", "sigma in 1/255 at mid-grey", ""),
     "camera": Offer("camera", "levels.shot", "shot noise of the raw", ""),
     "isp": Offer("camera", "levels.shot", "shot noise (Brooks et al.)", "0.0001 to 0.012"),
     "eld": Offer("eld", "ratio", "exposure too short by", ""),
     "monte_carlo": Offer("monte_carlo", None, "which samples per pixel", "64 128"),
     "sequence": Offer("sequence", None, "none; --set steps=[...]", ""),
+    "choice": Offer("choice", None, "none; --set recipes=[...]", ""),
 }
 """Everything that ``--recipe`` takes, beside a JSON file with a recipe or a manifest."""
 
@@ -75,7 +77,7 @@ def make_recipe(
     tree, offer = _start(name)
     if level is not None and offer is not None and offer.kind != "monte_carlo":
         if offer.level is None:
-            raise UserError(f"--level: {name} has no level; set the keys of its steps with --set")
+            raise UserError(f"--level: {name} has no level; set the keys of its parts with --set")
         tree = apply_overrides(tree, [f"{offer.level}={list(parse_level(level))}"], None)
         _build(tree, "--level")
     elif level is not None and offer is None:

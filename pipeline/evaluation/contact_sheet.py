@@ -89,6 +89,9 @@ def level_text(parameters: Mapping[str, Any]) -> str:
     if kind == "eld":
         exposure = parameters["exposure"]
         return f"eld {parameters['sensor']}, K {exposure['gain']:.2g}, ratio {exposure['ratio']:.0f}"
+    if kind == "correlated":
+        sigma = " ".join(f"{sigma:.2g}" for sigma in parameters["sigma"])
+        return f"correlated, sigma {sigma}, blur {parameters['blur']:.2g}"
     if kind == "monte_carlo":
         samples = parameters["samples"]
         return "rendering" if samples is None else f"{samples} spp"
