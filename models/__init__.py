@@ -35,6 +35,7 @@ from .level_offset import measure_offset as measure_offset
 from .level_offset import sampled_rows as sampled_rows
 from .losses import charbonnier as charbonnier
 from .losses import l1 as l1
+from .losses import log_mse as log_mse
 from .losses import masked_l1 as masked_l1
 from .losses import total_variation as total_variation
 from .masked_swin import MaskedSwin as MaskedSwin

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
-from .losses import l1
+from .losses import l1, log_mse
 from .masks import hide, input_mask, uniform_ratio
 
 
@@ -34,17 +34,22 @@ class MaskedTraining:
     fill: float = -0.1
     """Value of a hidden pixel. Outside [0, 1], so that no image pixel is mistaken for a hidden one."""
 
+    error: Literal["l1", "log_mse"] = "l1"
+    """What is minimised: "l1" as in the paper, or "log_mse", the mean PSNR of a batch (`models.losses.log_mse`)."""
+
     def __post_init__(self) -> None:
         low, high = self.input_ratio
         if not 0 <= low <= high <= 1:
             raise ValueError(f"input_ratio must be a range inside [0, 1], got {self.input_ratio}")
         if self.site not in ("pixel", "token"):
             raise ValueError(f"site must be 'pixel' or 'token', got {self.site!r}")
+        if self.error not in ("l1", "log_mse"):
+            raise ValueError(f"error must be 'l1' or 'log_mse', got {self.error!r}")
         if not -10 <= self.fill <= 10:  # also catches NaN
             raise ValueError(f"fill must be -10 to 10, got {self.fill}")
 
     def loss(self, network: nn.Module, noisy: Tensor, clean: Tensor, seeds: Tensor) -> Tensor:
-        """L1 between the network's reconstruction from visible pixels and the clean image, over all pixels.
+        """Error between the network's reconstruction from visible pixels and the clean image, over all pixels.
 
         Args:
             network: any network of this package, possibly wrapped.
@@ -55,10 +60,11 @@ class MaskedTraining:
         Returns:
             Scalar float32.
         """
+        measure = l1 if self.error == "l1" else log_mse
         low, high = self.input_ratio
         if high == 0:
-            return l1(network(noisy, seeds=seeds), clean)
+            return measure(network(noisy, seeds=seeds), clean)
         mask = input_mask(seeds, uniform_ratio(seeds, low, high), *noisy.shape[-2:])
         if self.site == "token":
-            return l1(network(noisy, seeds=seeds, input_mask=mask), clean)
-        return l1(network(hide(noisy, mask, self.fill), seeds=seeds), clean)
+            return measure(network(noisy, seeds=seeds, input_mask=mask), clean)
+        return measure(network(hide(noisy, mask, self.fill), seeds=seeds), clean)

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -12,6 +14,7 @@ from models import (
     hide,
     input_mask,
     l1,
+    log_mse,
     masked_l1,
     pd_down,
     pd_up,
@@ -61,6 +64,30 @@ def test_losses_are_float32_in_half_precision_too() -> None:
         masked_l1(prediction, target, mask),
     ):
         assert loss.dtype == torch.float32
+
+
+def test_log_mse_is_the_mean_psnr_and_counts_every_sample_alike() -> None:
+    clean = torch.zeros(2, 3, 8, 8)
+    noisy = torch.stack([torch.full((3, 8, 8), 0.1), torch.full((3, 8, 8), 0.01)])
+    mean_psnr = (20 + 40) / 2
+    assert log_mse(noisy, clean, floor=0.0).item() * -10 / math.log(10) == pytest.approx(mean_psnr, abs=1e-4)
+    noisy.requires_grad_()
+    log_mse(noisy, clean, floor=0.0).backward()
+    assert noisy.grad is not None
+    # Halving either error is worth the same: gradient times error is equal.
+    products = (noisy.grad * noisy.detach()).sum(dim=(1, 2, 3))
+    assert products[0].item() == pytest.approx(products[1].item(), rel=1e-4)
+    assert math.isfinite(log_mse(clean, clean).item())
+
+
+def test_masked_training_minimises_the_error_it_is_told() -> None:
+    noisy, clean, seeds = pair()
+    network = Recorder()
+    for error, measure in (("l1", l1), ("log_mse", log_mse)):
+        method = MaskedTraining(input_ratio=(0.0, 0.0), error=error)
+        assert torch.equal(method.loss(network, noisy, clean, seeds), measure(network(noisy, seeds=seeds), clean))
+    with pytest.raises(ValueError, match="error must be 'l1' or 'log_mse', got 'l2'"):
+        MaskedTraining(error="l2")
 
 
 def test_charbonnier_is_epsilon_at_zero_and_absolute_far_away() -> None:
