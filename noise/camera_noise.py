@@ -64,8 +64,13 @@ class CameraNoise:
     """(lowest, highest) factor, above 0 and up to 1, on the light of the picture before the noise; None leaves it. Most
     training images are brighter than the photos that need denoising."""
 
+    tint: float = 0.0
+    """Largest natural logarithm, up or down, by which red and blue light differ from that of the picture, as under
+    coloured light; at most 1. Networks else learn that shadows are grey, as those of most pictures are."""
+
     def __post_init__(self) -> None:
         check_pattern(self.pattern)
+        check_range("tint", (0.0, self.tint), highest=1.0)
         if self.photons not in ("gaussian", "poisson"):
             raise ValueError(f"photons must be gaussian or poisson, got {self.photons!r}")
         if self.subsampling not in get_args(Subsampling):
@@ -100,6 +105,7 @@ class CameraNoise:
             "subsampling": self.subsampling,
             "scale": None if self.resize is None else _draw_log_uniform(self.resize, generator),
             "exposure": None if self.exposure is None else _draw_log_uniform(self.exposure, generator),
+            "tint": None if self.tint == 0 else [draw_uniform((-self.tint, self.tint), generator) for _ in range(2)],
         }
 
 
@@ -122,8 +128,7 @@ def add_camera_noise(clean: Tensor, parameters: Parameters) -> Corruption:
     camera = camera_of(parameters, clean.device)
     level = NoiseLevel(shot=parameters["shot"], read=parameters["read"])
     raw = photograph(clean, camera, parameters.get("scale"))
-    if parameters.get("exposure") is not None:
-        raw = raw * parameters["exposure"]
+    raw = _lit(raw, parameters)
     noisy = expose(raw, level, parameters)
     return develop(noisy, raw, camera, parameters, clean.shape[-2:])
 
@@ -145,6 +150,16 @@ def _shot_and_read(light: Tensor, level: NoiseLevel, parameters: Parameters) -> 
     if parameters.get("photons") == "poisson":
         return add_poisson_gaussian(light, level, generator_from(parameters))
     return level.add(light, generator_from(parameters))
+
+
+def _lit(raw: Tensor, parameters: Parameters) -> Tensor:
+    """Scale the light of a packed raw (4, H/2, W/2) by the drawn exposure, and of its red and blue by the tint."""
+    red, blue = parameters.get("tint") or (0.0, 0.0)
+    exposure = parameters.get("exposure") or 1.0
+    factors = [exposure * math.exp(red), exposure, exposure, exposure * math.exp(blue)]
+    if factors == [1.0] * 4:
+        return raw
+    return (raw * raw.new_tensor(factors)[:, None, None]).clamp_(max=1.0)
 
 
 def _draw_log_uniform(values: tuple[float, float], generator: torch.Generator) -> float:

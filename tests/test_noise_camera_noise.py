@@ -33,7 +33,7 @@ RECIPES = [
     CameraNoise(levels=SensorLevels(name="random_camera"), rendering=RENDERING, sensor=EFFECTS),
     CameraNoise(pattern="GBRG", jpeg=(70, 95), subsampling="4:4:4", resize=(0.5, 1.5)),
     CameraNoise(levels=SensorLevels(name="random_phone"), sensor=EFFECTS, photons="poisson", jpeg=(80, 80)),
-    CameraNoise(rendering=Rendering(clip_black=False), exposure=(0.1, 1.0)),
+    CameraNoise(rendering=Rendering(clip_black=False), exposure=(0.1, 1.0), tint=0.5),
 ]
 
 
@@ -330,3 +330,18 @@ def test_exposure_is_drawn_evenly_by_factors_and_its_range_is_checked():
     for wrong in ((0.0, 0.5), (0.5, 1.5)):
         with pytest.raises(ValueError, match="exposure must be a range 0 < lowest <= highest <= 1"):
             CameraNoise(exposure=wrong)
+
+
+def test_a_tint_scales_red_and_blue_light_of_both_images():
+    clean = torch.full((3, 32, 32), 0.5)
+    plain, tinted = (
+        add_camera_noise(clean, neutral(tint=tint, rendering={"clip_black": False})) for tint in (None, [0.3, -0.4])
+    )
+    factors = torch.tensor([0.3, 0.0, -0.4]).exp().view(3, 1, 1)
+    torch.testing.assert_close(tinted.clean**2.2, plain.clean**2.2 * factors, rtol=1e-4, atol=1e-6)
+    drawn = generator()
+    tints = np.array([CameraNoise(tint=0.4).draw(drawn)["tint"] for _ in range(300)])
+    assert 0.35 < np.abs(tints).max() <= 0.4
+    assert abs(np.corrcoef(tints.T)[0, 1]) < 0.2
+    with pytest.raises(ValueError, match="tint must be a range 0 <= lowest <= highest <= 1"):
+        CameraNoise(tint=1.5)
