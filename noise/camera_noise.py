@@ -68,8 +68,13 @@ class CameraNoise:
     """Largest natural logarithm, up or down, by which red and blue light differ from that of the picture, as under
     coloured light; at most 1. Networks else learn that shadows are grey, as those of most pictures are."""
 
+    saturation: tuple[float, float] | None = None
+    """(lowest, highest) `rendering.saturation`, up to 2, drawn for each image; None takes that of ``rendering``."""
+
     def __post_init__(self) -> None:
         check_pattern(self.pattern)
+        if self.saturation is not None:
+            check_range("saturation", self.saturation, highest=2.0)
         check_range("tint", (0.0, self.tint), highest=1.0)
         if self.photons not in ("gaussian", "poisson"):
             raise ValueError(f"photons must be gaussian or poisson, got {self.photons!r}")
@@ -91,7 +96,7 @@ class CameraNoise:
         camera = draw_camera(generator)
         level = self.levels.draw(generator)
         seed = draw_seed(generator)
-        return {
+        drawn = {
             "kind": self.kind,
             **camera,
             "pattern": draw_pattern(generator, self.pattern),
@@ -107,6 +112,9 @@ class CameraNoise:
             "exposure": None if self.exposure is None else _draw_log_uniform(self.exposure, generator),
             "tint": None if self.tint == 0 else [draw_uniform((-self.tint, self.tint), generator) for _ in range(2)],
         }
+        if self.saturation is not None:
+            drawn["rendering"]["saturation"] = draw_uniform(self.saturation, generator)
+        return drawn
 
 
 def add_camera_noise(clean: Tensor, parameters: Parameters) -> Corruption:

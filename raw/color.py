@@ -43,3 +43,18 @@ def safe_invert_gains(colour: Tensor, gray: Tensor, gain: Tensor) -> Tensor:
     highlight = (gray - HIGHLIGHT_INFLECTION).clamp_(min=0.0).div_(1.0 - HIGHLIGHT_INFLECTION).square_()
     # m + (1 - m) g = g + m (1 - g), which is below g just where g is above 1.
     return torch.addcmul(gain, highlight, (1.0 - gain).clamp(min=0.0)) * colour
+
+
+def saturated(matrix: Tensor, saturation: float) -> Tensor:
+    """Follow a colour matrix (..., 3, 3) by one that draws colours to the mean of their channels, or from it.
+
+    Greys stay: the rows of both sum to 1.
+
+    Args:
+        matrix: onto linear RGB.
+        saturation: 1 leaves ``matrix`` as it is, 0 gives three equal channels.
+    """
+    if saturation == 1.0:
+        return matrix
+    third = (1.0 - saturation) / 3.0
+    return (saturation * torch.eye(3, dtype=matrix.dtype, device=matrix.device) + third) @ matrix

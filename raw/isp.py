@@ -20,7 +20,7 @@ from torch import Tensor
 
 from raw.arrays import accepts_numpy
 from raw.camera import Camera
-from raw.color import apply_ccm, safe_invert_gains
+from raw.color import apply_ccm, safe_invert_gains, saturated
 from raw.demosaic import demosaic_sites
 from raw.mosaic import CHANNEL_OF_PLANE, merge_sites, split_sites
 from raw.rendering import Rendering, displayed
@@ -71,7 +71,7 @@ def process(packed: Tensor, camera: Camera, rendering: Rendering = _BROOKS) -> T
     lowest = 0.0 if rendering.clip_black else None
     balanced = (packed * camera.plane_gains[..., None, None]).clamp_(lowest, 1.0)
     camera_rgb = demosaic_sites(balanced, camera.pattern, rendering.demosaic).flatten(-3, -2)
-    linear = apply_ccm(camera_rgb, camera.cam2rgb)
+    linear = apply_ccm(camera_rgb, saturated(camera.cam2rgb, rendering.saturation))
     if rendering.brighten:
         linear = linear.mul_(camera.rgb_gain[..., None, None, None])
     display = displayed(linear.clamp_(0.0, 1.0), rendering)

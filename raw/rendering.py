@@ -27,6 +27,10 @@ class Rendering:
     """Cut what noise takes below black before demosaicing, as the paper does. False leaves it until the end, as
     converters do that keep the sensor's pedestal: averages of dark areas then stay true."""
 
+    saturation: float = 1.0
+    """Distance of linear colours from the mean of their three channels, in parts of what the colour matrix gives; less
+    than 1 makes channels share their noise."""
+
     brighten: bool = False
     """Multiply by ``Camera.rgb_gain`` again, which ``unprocess`` has divided by."""
 

@@ -33,7 +33,7 @@ RECIPES = [
     CameraNoise(levels=SensorLevels(name="random_camera"), rendering=RENDERING, sensor=EFFECTS),
     CameraNoise(pattern="GBRG", jpeg=(70, 95), subsampling="4:4:4", resize=(0.5, 1.5)),
     CameraNoise(levels=SensorLevels(name="random_phone"), sensor=EFFECTS, photons="poisson", jpeg=(80, 80)),
-    CameraNoise(rendering=Rendering(clip_black=False), exposure=(0.1, 1.0), tint=0.5),
+    CameraNoise(rendering=Rendering(clip_black=False), exposure=(0.1, 1.0), tint=0.5, saturation=(0.3, 1.1)),
 ]
 
 
@@ -345,3 +345,16 @@ def test_a_tint_scales_red_and_blue_light_of_both_images():
     assert abs(np.corrcoef(tints.T)[0, 1]) < 0.2
     with pytest.raises(ValueError, match="tint must be a range 0 <= lowest <= highest <= 1"):
         CameraNoise(tint=1.5)
+
+
+def test_a_drawn_saturation_is_that_of_the_rendering():
+    noise, drawn = CameraNoise(rendering=RENDERING, saturation=(0.3, 1.1)), generator()
+    values = [noise.draw(drawn)["rendering"]["saturation"] for _ in range(300)]
+    assert 0.3 <= min(values) < 0.32
+    assert 1.08 < max(values) <= 1.1
+    parameters = noise.draw(drawn)
+    same = {**parameters, "rendering": {**parameters["rendering"], "saturation": 0.0}}
+    made = add_camera_noise(image(), same)
+    torch.testing.assert_close(made.noisy[0], made.noisy[1])
+    with pytest.raises(ValueError, match="saturation must be a range 0 <= lowest <= highest <= 2"):
+        CameraNoise(saturation=(0.5, 3.0))

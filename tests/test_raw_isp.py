@@ -183,6 +183,19 @@ def test_values_below_black_survive_until_the_end_when_asked():
     assert process(packed, camera).mean() > kept.mean() + 0.015
 
 
+def test_saturation_draws_linear_colours_to_their_mean_and_leaves_greys():
+    generator = torch.Generator().manual_seed(8)
+    camera = sample_camera(generator)
+    packed = torch.rand((4, 12, 12), generator=generator) / 4
+    full = process(packed, camera).clamp_min(1e-6) ** 2.2
+    half = process(packed, camera, Rendering(saturation=0.5)) ** 2.2
+    inside = ((full > 0.001) & (full < 0.99)).all(0)
+    expected = (full + full.mean(0)) / 2
+    torch.testing.assert_close(half[:, inside], expected[:, inside], rtol=1e-3, atol=1e-4)
+    grey = process(packed, camera, Rendering(saturation=0.0))
+    torch.testing.assert_close(grey[0], grey[2], **DISPLAY)
+
+
 def test_arrays_go_in_and_come_out():
     camera = sample_camera(torch.Generator().manual_seed(9))
     image = torch.randint(256, (8, 10, 3), generator=torch.Generator().manual_seed(9), dtype=torch.uint8)
