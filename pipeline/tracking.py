@@ -13,6 +13,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ from pipeline.errors import RunError
 from pipeline.home import home, quiet_third_parties
 
 _RETRY_SECONDS = 30.0
+_RETRY_FACTOR = 20
+"""A call that failed is tried again after so many times what it took: a server that hangs costs a twentieth at most."""
+
 _SQLITE = "sqlite:///"
 _SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 
@@ -124,32 +128,43 @@ def experiment_id(mlflow: Any, name: str) -> str:
     return str(mlflow.create_experiment(name, artifact_location=artifacts))
 
 
+@dataclass
+class _Gate:
+    """When a server that was away is asked again; one for all runs that a process keeps."""
+
+    retry_at: float = 0.0
+
+
 class Tracker:
     """One MLflow run. Every call may fail without consequence for the training; `problem` says what went wrong."""
 
-    def __init__(self, experiment: str, *, run_name: str, run_id: str | None = None, parent: str | None = None) -> None:
-        """Open a new run, or go on with `run_id`; `parent` is the run of the search it belongs to.
+    def __init__(
+        self, experiment: str, *, run_name: str, run_id: str | None = None, parent: Tracker | None = None
+    ) -> None:
+        """Open a new run, or go on with `run_id`; `parent` is that of the search it belongs to.
+
+        A run with a `parent` is opened by the first thing that is sent, later if the server is away.
 
         Raises:
-            RunError: the store does not answer, and the run is new: the address is likely wrong. A run that has been
-                there before goes on without, and its rows are sent when the store is back.
+            RunError: the store does not answer, and the run is new and has no parent: the address is likely wrong. A
+                run that has been there before goes on without, and its rows are sent when the store is back.
         """
         self.problem: str | None = None
         self.run_id: str = run_id or ""
+        self._new = (experiment, run_name, parent)
+        self._opened = False
         self._pending: list[dict[str, Any]] = []
         self._artifacts: list[tuple[Path, str | None]] = []
         self._first: tuple[dict[str, Any], dict[str, str]] = ({}, {})
-        self._retry_at = 0.0
+        self._gate: _Gate = parent._gate if parent else _Gate()
         self._monitor: Any = None
         self.mlflow = connect()
         self._client = self.mlflow.MlflowClient()
-        if run_id:
-            self._try(lambda: self._client.update_run(run_id, status="RUNNING"))
-            return
-        with answering(self.mlflow):
-            tags = {"mlflow.parentRunId": parent} if parent else None
-            run = self._client.create_run(experiment_id(self.mlflow, experiment), run_name=run_name, tags=tags)
-            self.run_id = run.info.run_id
+        if run_id and parent is None:
+            self._try(self._open)
+        elif parent is None:
+            with answering(self.mlflow):
+                self._open()
 
     def start(self, parameters: dict[str, Any], tags: dict[str, str], *, monitor: bool = True) -> None:
         """Log parameters (once) and tags, and start sampling CPU, memory and GPU use of this machine."""
@@ -184,27 +199,41 @@ class Tracker:
 
     def send(self, *, now: bool = False) -> bool:
         """Send all that is waiting, unless the server was away a moment ago; say whether nothing is left."""
-        if time.monotonic() < self._retry_at and not now:
+        if time.monotonic() < self._gate.retry_at and not now:
             return False
-        return self._try(self._send_first) and self._try(self._send_rows) and self._try(self._send_artifacts)
+        return all(map(self._try, (self._open, self._send_first, self._send_rows, self._send_artifacts)))
 
-    def finish(self, status: str) -> None:
-        """Send what is waiting and close the run as FINISHED, FAILED or KILLED."""
+    def finish(self, status: str, *, now: bool = True) -> bool:
+        """Send what is waiting and close the run as FINISHED, FAILED or KILLED; say whether that was done."""
         if self._monitor is not None:
             self._monitor.finish()
-        if self.send(now=True):
-            self._try(lambda: self._client.set_terminated(self.run_id, status))
+        return self.send(now=now) and self._try(lambda: self._client.set_terminated(self.run_id, status))
 
     def _try(self, call: Callable[[], object]) -> bool:
         """Do it, and keep what went wrong: whatever the server or its driver raises, training goes on."""
+        start = time.monotonic()
         try:
             call()
         except Exception as error:  # noqa: BLE001 - as above
             self.problem = one_line(error)
-            self._retry_at = time.monotonic() + _RETRY_SECONDS
+            now = time.monotonic()
+            self._gate.retry_at = now + max(_RETRY_SECONDS, _RETRY_FACTOR * (now - start))
             return False
         self.problem = None
+        self._gate.retry_at = 0.0
         return True
+
+    def _open(self) -> None:
+        if self._opened:
+            return
+        if self.run_id:
+            self._client.update_run(self.run_id, status="RUNNING")
+        else:
+            experiment, run_name, parent = self._new
+            tags = {"mlflow.parentRunId": parent.run_id} if parent else None
+            run = self._client.create_run(experiment_id(self.mlflow, experiment), run_name=run_name, tags=tags)
+            self.run_id = run.info.run_id
+        self._opened = True
 
     def _send_first(self) -> None:
         from mlflow.entities import Param, RunTag

@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 import base64
-import os
-import signal
-import socket
-import subprocess
-import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -25,6 +19,7 @@ from pipeline.registry.pull import pull
 from pipeline.registry.store import register_weights
 from tests.registered import weights
 from tests.test_pipeline_tracked import evaluation
+from tests.tracking_server import TrackingServer
 
 pytestmark = pytest.mark.slow
 Run = Callable[..., tuple[int, dict[str, Any] | None, str]]
@@ -32,42 +27,11 @@ Run = Callable[..., tuple[int, dict[str, Any] | None, str]]
 USER, PASSWORD = "ada", "s3cret-w0rd"
 
 
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """`mlflow server` with a store of its own, which serves artifacts too."""
-    base = tmp_path_factory.mktemp("server")
-    port = _free_port()
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-    }
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{base / 'm.db'}"]
-    command += ["--artifacts-destination", str(base / "files"), "--host", "127.0.0.1", "--port", str(port)]
-    with (base / "log").open("w") as log:
-        server = subprocess.Popen(
-            [*command, "--workers", "1"],
-            cwd=base, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-        )  # fmt: skip
-    deadline = time.monotonic() + 120
-    while True:
-        assert server.poll() is None, (base / "log").read_text()
-        assert time.monotonic() < deadline, (base / "log").read_text()
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2).close()
-            break
-        except OSError:
-            time.sleep(0.3)
-    yield port
-    os.killpg(server.pid, signal.SIGTERM)
-    server.wait(30)
+    with TrackingServer(tmp_path_factory.mktemp("server")) as server:
+        yield server.port
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,11 @@ from pipeline.config import dump, load_config
 from pipeline.data.held_out import MEASURE_BATCH
 from pipeline.data.source import BatchSource, SourceSpec
 from pipeline.errors import RunError, UserError
+from pipeline.evaluation.trust import denoise_with, measure_trust
 from pipeline.training.intake import read_source
 from tuning.judge import Judge
-from tuning.plan import Plan
+from tuning.material import training_source, trust_crops
+from tuning.plan import Plan, read_plan, store_plan
 from tuning.score import Score, choose_scores, measurable, split_source
 
 
@@ -127,6 +131,69 @@ def test_a_suite_is_scored_by_the_mean_over_its_noises(noisy_folder: Path, tmp_p
     assert 0 < found.parts["ssim_gauss11_rgb"] < 1
     assert judge(Filter(0.0).eval()) == found
     assert judge(Filter(0.8).eval()).parts["clean gaussian 50"] > noises["clean gaussian 50"]
+
+
+def test_a_trial_is_judged_as_trust_measures_and_before_its_end_on_half_of_the_crops(noisy_folder: Path) -> None:
+    names = ("noise_left", "structure_lost", "estimated_error")
+    plan = plan_of(noisy_folder, objectives=["trust", *names])
+    config, source = plan.base(), source_of(plan)
+    judge, network = Judge(choose_scores(plan), config, source), Filter(0.6).eval()
+    batch = BatchSource(source).batch(MEASURE_BATCH, range(config.trust.crops))
+    assert len(batch["noisy"]) == 5
+    for last, part in ((False, slice(0, 2)), (True, slice(0, 5))):
+        noisy, images = torch.from_numpy(batch["noisy"][part]), batch["images"][part]
+        wanted = measure_trust(denoise_with(network, config.inference), noisy, images)
+        found = judge(network, last=last).scores
+        for name in names:
+            assert found[name] == getattr(wanted, name), (last, name)
+        assert found["trust"] == wanted.noise_left + wanted.structure_lost
+
+
+def test_half_of_the_crops_that_cannot_tell_the_noise_is_not_judged_on(noisy_folder: Path) -> None:
+    source = source_of(plan_of(noisy_folder))
+    textured = np.kron(255 * np.random.default_rng(0).integers(0, 2, (80, 80, 3)), np.ones((2, 2, 1))).astype(np.uint8)
+    half = {area.file for area in source.measured[:2]}
+    for file in half:
+        iio.imwrite(file, textured)
+    crops = trust_crops(source, len(source.measured), half=True)
+    assert len(crops.noisy) == 5
+    assert sum(len(part) for part, _ in crops.known) == 3
+
+
+def test_trials_of_one_process_decode_once_and_get_what_a_fresh_process_gets(
+    noisy_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = source_of(plan_of(noisy_folder))
+    fresh = [BatchSource(replace(spec, seed=seed)).batch(3, range(8)) for seed in (0, 1, 0)]
+    decoded: list[str] = []
+    decode = BatchSource._decoded
+    monkeypatch.setattr(BatchSource, "_decoded", lambda self, path: decoded.append(path) or decode(self, path))
+    for seed, wanted in zip((0, 1, 0), fresh, strict=True):
+        source = training_source(spec, seed)
+        found = source.batch(3, range(8))
+        assert all(np.array_equal(found[name], wanted[name]) for name in wanted)
+        source.quarantined[spec.files[0]] = "the disk was away"  # for this trial alone
+    assert sorted(decoded) == sorted(set(decoded))
+
+
+@pytest.mark.parametrize("preset", ["tune_masks", "camera", "masked_swin"])
+def test_what_is_read_once_is_known_by_what_it_is_read_from(preset: str, noisy_folder: Path) -> None:
+    first, second = (source_of(plan_of(noisy_folder, preset=preset)) for _ in range(2))
+    assert training_source(first, 0) is training_source(second, 0)
+
+
+def test_a_search_that_was_judged_otherwise_is_not_continued(noisy_folder: Path, tmp_path: Path) -> None:
+    plan, out = plan_of(noisy_folder), tmp_path / "search"
+    out.mkdir()
+    store_plan(out, plan, resume=False)
+    assert read_plan(out) == plan
+    stored = json.loads((out / "search.json").read_text("utf-8"))
+    del stored["judging"]  # as earlier versions wrote it
+    (out / "search.json").write_text(json.dumps(stored), "utf-8")
+    with pytest.raises(
+        UserError, match=r"--resume: expected a search judged as this version does \(2\), found .* \(1\)"
+    ):
+        read_plan(out)
 
 
 def test_a_measure_that_is_not_finite_fails_the_trial(noisy_folder: Path) -> None:

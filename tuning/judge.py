@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models import AsymmetricMasks, InferenceSpec, Network, denoise, from_network, multi_mask_denoise, to_network
-from pipeline.data.held_out import MEASURE_BATCH
-from pipeline.data.source import BatchSource, SourceSpec
+from pipeline.data.source import SourceSpec
 from pipeline.errors import RunError
 from pipeline.evaluation.metrics import measure, psnr_rgb_u8
+from tuning.material import held_out_batch, trust_crops
 from tuning.score import CROPS, PAIR_SIDE, PAIRS, SUITE_PICTURES, SUITE_SEED, SUITE_SIDE, Score
 
 if TYPE_CHECKING:
@@ -49,7 +49,11 @@ class Judged:
 
 @dataclass
 class Judge:
-    """Scores a network. The data are read once, at the first use."""
+    """Scores a network. The data are read once, at the first use.
+
+    Before the end of a trial on half of them: there it is compared with other trials at the same rung only, and
+    judging costs as much there as at the end.
+    """
 
     scores: Sequence[Score]
     config: TrainConfig
@@ -59,10 +63,14 @@ class Judge:
     _batch: dict[str, NDArray[Any]] = field(default_factory=dict)
     _sets: dict[str, list[tuple[FloatImage, FloatImage]]] = field(default_factory=dict)
     _ssim: list[float] = field(default_factory=list)
-    _trust: dict[str, NDArray[Any]] = field(default_factory=dict)
+    _half: bool = False
 
-    def __call__(self, network: Network) -> Judged:
+    def __call__(self, network: Network, *, last: bool = True) -> Judged:
         """Return the scores of a network in evaluation mode.
+
+        Args:
+            network: what is judged.
+            last: whether this is the end of the trial, which is judged on all the data.
 
         Raises:
             RunError: its output is not finite.
@@ -73,6 +81,7 @@ class Judge:
             "synthetic": self._on_synthetic,
             "blind": self._blind,
         }
+        self._half = not last
         kinds = {score.kind for score in self.scores}
         trust = self._on_trust(network) if "trust" in kinds else {}
         scores: dict[str, float] = {}
@@ -93,7 +102,8 @@ class Judge:
         sets = self._sets or self._read(score)
         self._sets = sets
         self._ssim.clear()
-        return {name: float(np.mean([self._psnr(network, *sides) for sides in one])) for name, one in sets.items()}
+        some = {name: self._some(one) for name, one in sets.items()}
+        return {name: float(np.mean([self._psnr(network, *sides) for sides in one])) for name, one in some.items()}
 
     def _read(self, score: Score) -> dict[str, list[tuple[FloatImage, FloatImage]]]:
         from pipeline.evaluation.case_sets import data_set, noised_sets, suite_noises
@@ -112,32 +122,26 @@ class Judge:
 
     def _on_synthetic(self, network: Network, _: Score) -> dict[str, float]:
         batch = self._crops()
-        output = self._denoised(network, torch.from_numpy(batch["noisy"]))
+        output = self._denoised(network, torch.from_numpy(self._some(batch["noisy"])))
         return {
             str(number): psnr_rgb_u8(found.transpose(1, 2, 0), clean.transpose(1, 2, 0))
-            for number, (found, clean) in enumerate(zip(output.numpy(), batch["clean"], strict=True))
+            for number, (found, clean) in enumerate(zip(output.numpy(), self._some(batch["clean"]), strict=True))
         }
 
     def _on_trust(self, network: Network) -> dict[str, float]:
-        from pipeline.evaluation.trust import denoise_with, measure_trust
+        from pipeline.evaluation.trust import denoise_with, error_terms
 
-        if not self._trust:
-            self._trust = BatchSource(self.held_out).batch(MEASURE_BATCH, range(self.config.trust.crops))
-        noisy = torch.from_numpy(self._trust["noisy"]).to(_device(network))
-        found = measure_trust(denoise_with(network, self._inference()), noisy, self._trust["images"])
-        return {
-            "trust": found.noise_left + found.structure_lost,
-            "noise_left": found.noise_left,
-            "structure_lost": found.structure_lost,
-            "estimated_error": found.estimated_error,
-        }
+        crops = trust_crops(self.held_out, self.config.trust.crops, half=self._half)
+        noisy = crops.noisy.to(_device(network))
+        found = error_terms(denoise_with(network, self._inference()), noisy, crops.known)
+        return {"trust": found["noise_left"] + found["structure_lost"], **found}
 
     def _blind(self, network: Network, score: Score) -> dict[str, float]:
         method, inference = self.config.method, self.config.inference
         assert isinstance(method, AsymmetricMasks)
-        noisy = torch.from_numpy(self._crops()["noisy"])
+        noisy = torch.from_numpy(self._some(self._crops()["noisy"]))
         losses: list[float] = []
-        for start in range(0, CROPS, _CHUNK):
+        for start in range(0, len(noisy), _CHUNK):
             image = noisy[start : start + _CHUNK].to(_device(network))
             output = multi_mask_denoise(
                 network,
@@ -157,8 +161,11 @@ class Judge:
 
     def _crops(self) -> dict[str, NDArray[Any]]:
         if not self._batch:
-            self._batch = BatchSource(self.held_out).batch(HELD_OUT_BATCH, range(CROPS))
+            self._batch = held_out_batch(self.held_out, HELD_OUT_BATCH, CROPS)
         return self._batch
+
+    def _some(self, values: Any) -> Any:
+        return values[: max(1, len(values) // 2)] if self._half else values
 
     def _inference(self) -> InferenceSpec:
         own = self.config.inference

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import apply_overrides, check, dump
 from pipeline.errors import RunError
+from tuning.costs import Costs
 from tuning.space import overrides, trial_key
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 
 REDUCTION = 3
 _MAX_RUNGS = REDUCTION**2
+
+KEEP = 4
+"""One of so many trials goes on from a rung. More do, since they are promoted as results come in: with 3, which the
+rungs would suggest, 16 trials save less than the factor of 3 that they do with 4 (docs/results/tune.md)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +58,12 @@ def rungs(config: TrainConfig) -> int:
     while count > config.training.steps:
         count //= REDUCTION
     return count
+
+
+def stage(rung: int, count: int) -> int:
+    """Return a rung on the scale that ASHA counts by, on which each milestone is `KEEP` times the one before."""
+    passed = sum(stone <= rung for stone in milestones(count))
+    return int(KEEP ** max(0, passed - 1))
 
 
 def milestones(count: int) -> list[int]:
@@ -86,6 +97,7 @@ def run_trial(point: dict[str, Any], job: Job) -> None:
     from pipeline.cluster import check_packages
     from pipeline.training.history import read_history
 
+    costs = Costs()
     check_packages()
     base = check(job.config)
     changed = overrides(base, point)
@@ -94,37 +106,39 @@ def run_trial(point: dict[str, Any], job: Job) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     last = 0
     for row in read_history(folder):
-        tune.report(_reported(row))
+        tune.report(_reported(row, rungs(base)))
         last = row["rung"]
     # A trial that has been to the end needs no torch, which is most of what starting a process costs.
     if last < rungs(base):
-        _train(config, job, folder, last, rungs(base))
+        _train(config, job, folder, last, rungs(base), costs)
 
 
-def _train(config: TrainConfig, job: Job, folder: Path, last: int, count: int) -> None:
+def _train(config: TrainConfig, job: Job, folder: Path, last: int, count: int, costs: Costs) -> None:
     """Train from the checkpoint in `folder` on, and log, checkpoint and report every rung above `last`."""
     import torch
     from ray import tune
 
-    from pipeline.data.source import BatchSource
     from pipeline.training.checkpoint import load_latest, save_checkpoint
     from pipeline.training.history import append_row
     from pipeline.training.loop import new_state
     from tuning.judge import Judge
+    from tuning.material import training_source
 
     torch.set_num_threads(1)
     state = new_state(config, "cuda" if config.cluster.gpus_per_worker else "cpu")
     load_latest(folder / "checkpoints", state)
     # Another seed of a trial sees other crops as well; what is judged on stays the same.
-    source = BatchSource(replace(job.training, seed=config.seed))
+    source = training_source(job.training, config.seed)
     judge = Judge(job.scores, config, job.held_out)
+    costs.lap("start")
     for rung in range(_rung(state, config, count) + 1, count + 1):
         loss = _train_to(rung / count, state, source, config)
+        costs.lap("steps")
         reached = _rung(state, config, count)
         row = None
         if any(last < stone <= reached for stone in milestones(count)):
             start = time.monotonic()
-            judged = judge(state.average)
+            judged = judge(state.average, last=reached >= count)
             row = {
                 "step": state.step,
                 "rung": reached,
@@ -139,9 +153,13 @@ def _train(config: TrainConfig, job: Job, folder: Path, last: int, count: int) -
             # The row first: a death between the two repeats the rung, and readers take a step once.
             append_row(folder, row)
             last = reached
+            costs.lap("judging")
         save_checkpoint(folder / "checkpoints", state, keep=1)
+        costs.lap("saving")
         if row is not None:
-            tune.report(_reported(row))
+            append_row(folder, costs.row(reached))
+            tune.report(_reported(row, count))
+            costs = Costs()
         if last >= count:
             return
 
@@ -177,6 +195,7 @@ def _rung(state: TrainState, config: TrainConfig, count: int) -> int:
     return min(count, int(_progress(state, config) * count + 1e-9))
 
 
-def _reported(row: dict[str, Any]) -> dict[str, Any]:
+def _reported(row: dict[str, Any], count: int) -> dict[str, Any]:
     # "time" would be taken for one of Ray's own fields.
-    return {"logged_at" if key == "time" else key: value for key, value in row.items()}
+    values = {"logged_at" if key == "time" else key: value for key, value in row.items()}
+    return {**values, "stage": stage(row["rung"], count)}

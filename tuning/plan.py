@@ -25,6 +25,9 @@ _MAY_CHANGE = (
 )
 """What a continued search may set anew: none of it changes what a trial computes."""
 
+JUDGING: Final = 2
+"""Raised when the same trial gets another score than before: no search may hold both."""
+
 SCHEDULERS: Final = ("asha", "none")
 SEARCHERS: Final = ("random", "optuna")
 PRESET_SEARCH: Final[dict[str, tuple[str, ...]]] = {
@@ -85,6 +88,9 @@ class Plan:
     ablation: str | None = None
     """Table of a paper that is trained row by row, in place of a search."""
 
+    judging: int = JUDGING
+    """Version of how trials are judged."""
+
     def base(self) -> TrainConfig:
         """Return the base configuration as the checked object."""
         return check(self.config)
@@ -120,9 +126,15 @@ def read_plan(out: Path) -> Plan:
         if "objectives" not in stored and not stored["pairs"] and stored["config"]["noise"] is None:
             # Of a version that knew no other score for noisy images alone.
             stored["objectives"] = ["blind_l1"]
-        return Plan(**stored)
+        plan = Plan(**({"judging": 1} | stored))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"--resume: expected a search in {str(out)!r} with {_NAME}; {error}") from None
+    if plan.judging != JUDGING:
+        raise UserError(
+            f"--resume: expected a search judged as this version does ({JUDGING}), found one of another in "
+            f"{str(out)!r} ({plan.judging}), whose scores cannot be compared; end it there, or use a new --out"
+        )
+    return plan
 
 
 def store_plan(out: Path, plan: Plan, *, resume: bool) -> None:

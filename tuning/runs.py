@@ -15,7 +15,7 @@ from typing import Any
 
 from ray.tune import Callback
 
-from pipeline.tracking import Tracker, one_line
+from pipeline.tracking import Tracker, masked_uri, one_line
 from pipeline.training.rundir import write_json
 from tuning.leftovers import sweep
 from tuning.objective import trial_folder
@@ -38,6 +38,9 @@ class TrialRuns(Callback):  # type: ignore[misc]  # Ray is not typed
         self._score_name = score_name
         self._listen = listen
         self._open: dict[str, Tracker] = {}
+        self._late: dict[str, tuple[Tracker, str]] = {}
+        """Runs of trials that are over, and how they ended, which the server has not heard."""
+
         self.failed: dict[str, str] = {}
         """Reason of each failure, by trial key."""
 
@@ -67,9 +70,7 @@ class TrialRuns(Callback):  # type: ignore[misc]  # Ray is not typed
         point = self._points.setdefault(key, dict(trial.config))
         write_json(folder / TRIAL_FILE, {"number": number, "overrides": changed, "point": point})
         self._listen("trial", {"event": "started", "key": key, "overrides": changed})
-        tracker = self._child(key, changed, number)
-        if tracker:
-            self._open[key] = tracker
+        self._open[key] = self._child(key, changed, number)
 
     def on_trial_result(self, *, trial: Any, result: dict[str, Any], **_: Any) -> None:
         """Send a rung's numbers.
@@ -77,12 +78,12 @@ class TrialRuns(Callback):  # type: ignore[misc]  # Ray is not typed
         A trial that goes on after a death reports them again, with the same time, and MLflow takes them once.
         """
         key, _changed = self._identify(trial)
-        tracker = self._open.get(key)
-        if tracker:
-            parts = {_metric(f"part {name}"): value for name, value in (result.get("parts") or {}).items()}
-            scores = result.get("scores") or {self._score_name: result["score"]}
-            row = {**parts, **scores, "loss": result["loss"], "seconds": result["seconds"]}
+        parts = {_metric(f"part {name}"): value for name, value in (result.get("parts") or {}).items()}
+        scores = result.get("scores") or {self._score_name: result["score"]}
+        row = {**parts, **scores, "loss": result["loss"], "seconds": result["seconds"]}
+        if tracker := self._open.get(key):
             tracker.rows([{"step": result["step"], "time": result["logged_at"], "rung": result["rung"], **row}])
+            self._note(key, tracker)
         event = {"event": "reported", "rung": result["rung"], "score": result["score"], "pid": result["pid"]}
         self._listen("trial", {"key": key, **event})
 
@@ -99,15 +100,30 @@ class TrialRuns(Callback):  # type: ignore[misc]  # Ray is not typed
         self._close(key, "FAILED")
         self._listen("trial", {"event": "failed", "key": key, "reason": self.failed[key]})
 
-    def close(self, status: str) -> None:
-        """Close the parent, and as KILLED the children that the search leaves behind."""
+    def close(self, status: str) -> str:
+        """Close the parent, and as KILLED the children that the search leaves behind.
+
+        Returns:
+            One line on what the server has not heard of, empty if that is nothing.
+        """
+        answers = self._answers()
         for key in list(self._open):
             self._close(key, "KILLED")
-        try:
-            sweep(self.parent.run_id, set(self._ids["trials"].values()))
-        except Exception as error:  # noqa: BLE001 - whatever the server raises, the search ends as it would
-            self.parent.problem = self.parent.problem or one_line(error)
-        self.parent.finish(status)
+        for key, (tracker, ending) in list(self._late.items()):
+            if answers and not self._finish(key, tracker, ending, now=True):
+                # One run may be refused by a server that takes all others.
+                answers = self._answers()
+        trackers = (self.parent, *(tracker for tracker, _ in self._late.values()))
+        problem = next((tracker.problem for tracker in trackers if tracker.problem), "no answer")
+        if answers:
+            try:
+                sweep(self.parent.run_id, set(self._ids["trials"].values()))
+            except Exception as error:  # noqa: BLE001 - whatever the server raises, the search ends as it would
+                problem, answers = one_line(error), False
+        if self.parent.finish(status, now=answers) and answers and not self._late:
+            return ""
+        behind = f"{len(self._late)} of {len(self._numbers)} trials" if self._late else "the run of the search"
+        return f"tracking: {masked_uri()} has not all of {behind}; --resume sends it when it answers ({problem})"
 
     def _number(self, key: str, changed: dict[str, Any], trial_id: str) -> int:
         """Return the number that the trial has had before, or that of the trial that it repeats, or Ray's, or the next.
@@ -125,27 +141,43 @@ class TrialRuns(Callback):  # type: ignore[misc]  # Ray is not typed
         changed = overrides(self._base, trial.config)
         return trial_key(changed), changed
 
-    def _child(self, key: str, changed: dict[str, Any], number: int) -> Tracker | None:
-        try:
-            tracker = Tracker(
-                self._base.tracking.experiment,
-                run_name=f"{self._out.name} {number}: {key}" + (f", seed {changed[SEED]}" if SEED in changed else ""),
-                run_id=self._ids["trials"].get(key),
-                parent=self.parent.run_id,
-            )
-            self._ids["trials"][key] = tracker.run_id
-            self._store()
-            tracker.start({**changed, **plain_values(changed)}, {"trial": key}, monitor=False)
-        except Exception as error:  # noqa: BLE001 - whatever the server raises, the search goes on
-            self.parent.problem = one_line(error)
-            return None
+    def _answers(self) -> bool:
+        # Where nothing waits to be sent, sending says nothing about the server.
+        return self.parent.send(now=True) and self.parent.last_step("rung") is not None
+
+    def _child(self, key: str, changed: dict[str, Any], number: int) -> Tracker:
+        late = self._late.pop(key, None)
+        if late:
+            return late[0]
+        tracker = Tracker(
+            self._base.tracking.experiment,
+            run_name=f"{self._out.name} {number}: {key}" + (f", seed {changed[SEED]}" if SEED in changed else ""),
+            run_id=self._ids["trials"].get(key),
+            parent=self.parent,
+        )
+        tracker.start({**changed, **plain_values(changed)}, {"trial": key}, monitor=False)
+        self._note(key, tracker)
         return tracker
 
     def _close(self, key: str, status: str) -> None:
         tracker = self._open.pop(key, None)
         if tracker:
-            tracker.finish(status)
-            self.parent.problem = self.parent.problem or tracker.problem
+            self._finish(key, tracker, status, now=False)
+
+    def _finish(self, key: str, tracker: Tracker, status: str, *, now: bool) -> bool:
+        done = tracker.finish(status, now=now)
+        self._note(key, tracker)
+        if done:
+            self._late.pop(key, None)
+        else:
+            self._late[key] = (tracker, status)
+        return done
+
+    def _note(self, key: str, tracker: Tracker) -> None:
+        """Write down which run a trial has, as soon as it has one."""
+        if tracker.run_id and self._ids["trials"].get(key) != tracker.run_id:
+            self._ids["trials"][key] = tracker.run_id
+            self._store()
 
     def _store(self) -> None:
         write_json(self._out / _RUNS_FILE, self._ids)

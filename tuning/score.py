@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 CROPS: Final = 32
 PAIRS: Final = 6
-PAIR_SIDE: Final = 512
+PAIR_SIDE: Final = 256
 SUITE_PICTURES: Final = 2
 SUITE_SIDE: Final = 256
 SUITE_SEED: Final = 1

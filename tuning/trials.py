@@ -15,7 +15,7 @@ from ray import tune
 from ray.tune.stopper import Stopper
 
 from tuning.axes import Axis, Choice, LogUniform, Point
-from tuning.objective import REDUCTION, Job, run_trial, rungs
+from tuning.objective import KEEP, Job, run_trial, rungs, stage
 from tuning.runs import TrialRuns, known_trials
 from tuning.space import FIXED, SEED, axes, first_points
 
@@ -128,7 +128,7 @@ def _scheduler(name: str, mode: str, count: int) -> Any:
     if name == "none":
         return FIFOScheduler()
     return ASHAScheduler(
-        time_attr="rung", metric="score", mode=mode, max_t=count, grace_period=1, reduction_factor=REDUCTION
+        time_attr="stage", metric="score", mode=mode, max_t=stage(count, count), grace_period=1, reduction_factor=KEEP
     )
 
 

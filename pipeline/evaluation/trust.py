@@ -71,11 +71,8 @@ def measure_trust(
         denoised = denoiser(noisy, torch.arange(len(noisy)))
     before, after = _channels_last(noisy), _channels_last(denoised)
     means = (before - after).mean(axis=(1, 2))
-    parts = [np.flatnonzero(images == image) for image in np.unique(images)]
-    # Without any noise energy (JPEG smooths flat areas to nothing) there is nothing to measure in parts of it.
-    found = [(part, areas) for part in parts if (areas := find_flat_areas(before[part])) is not None]
-    known = [(part, areas) for part, areas in found if areas.energy > LEAST_ENERGY]
-    energy = _mean([(areas.energy, len(part)) for part, areas in known])
+    known = known_noise(noisy, images)
+    energy = _energy(known)
     sigma = math.sqrt(energy / noisy.shape[1]) if known else math.nan
     facts = (
         residual_energies(before, after, known, energy) | _passed(denoiser, noisy, denoised, known)
@@ -95,6 +92,52 @@ def measure_trust(
         blind=blind,
         **facts,
     )
+
+
+def known_noise(noisy: Tensor, images: NDArray[np.int64]) -> Known:
+    """Measure the noise of each image of crops (B, C, H, W) float32 in [0, 1]; those where it cannot be are left out.
+
+    Args:
+        noisy: the crops.
+        images: (B,) which image each is from.
+    """
+    crops = _channels_last(noisy)
+    parts = [np.flatnonzero(images == image) for image in np.unique(images)]
+    # Without any noise energy (JPEG smooths flat areas to nothing) there is nothing to measure in parts of it.
+    found = [(part, areas) for part in parts if (areas := find_flat_areas(crops[part])) is not None]
+    return [(part, areas) for part, areas in found if areas.energy > LEAST_ENERGY]
+
+
+def error_terms(denoiser: Denoise, noisy: Tensor, known: Known) -> dict[str, float]:
+    """Measure what of `measure_trust` says how good a denoiser is, in less time, where the noise is known already.
+
+    Args:
+        denoiser: as it will be used.
+        noisy: (B, C, H, W) float32 in [0, 1].
+        known: the noise of each image of these crops.
+
+    Returns:
+        ``noise_left``, ``structure_lost`` and ``estimated_error``, equal to the fields of `TrustMeasures`; nan where
+        no noise is known.
+    """
+    if not known:
+        return dict.fromkeys(("noise_left", "structure_lost", "estimated_error"), math.nan)
+    with torch.inference_mode():
+        denoised = denoiser(noisy, torch.arange(len(noisy)))
+    residual = _channels_last(noisy) - _channels_last(denoised)
+    energy = _energy(known)
+    excess, lost = [], []
+    for part, areas in known:
+        cut = cut_patches(residual[part])
+        beyond, structure = _beyond_noise(residual[part], covariance(cut, cut), areas)
+        excess.append((beyond, len(part)))
+        lost.append((structure, len(part)))
+    passed = _passed(denoiser, noisy, denoised, known)
+    return {
+        "noise_left": passed["noise_left"],
+        "structure_lost": _mean(lost) / energy,
+        "estimated_error": _mean(excess) / energy + 2 * passed["noise_passed"],
+    }
 
 
 def beside_nlm(measures: TrustMeasures, noisy: Tensor, images: NDArray[np.int64]) -> TrustMeasures:
@@ -146,9 +189,9 @@ def residual_energies(before: Array, after: Array, known: Known, energy: float) 
     for part, areas in known:
         cut, fine = cut_patches(residual[part]), cut_patches(detail[part])
         own, product = covariance(cut, cut), covariance(cut, fine)
-        weight = len(part)
-        excess.append((float(np.square(residual[part]).sum(axis=-1).mean()) - areas.energy, weight))
-        lost.append((float((own - areas.expected(own)).mean()), weight))
+        beyond, structure = _beyond_noise(residual[part], own, areas)
+        excess.append((beyond, len(part)))
+        lost.append((structure, len(part)))
         rough = ~areas.flat
         products.append((product - areas.expected(product))[rough])
         ours.append(own[rough])
@@ -164,6 +207,16 @@ def residual_energies(before: Array, after: Array, known: Known, energy: float) 
         "structure_lost": _mean(lost) / energy,
         "detail_correlation": float(np.concatenate(products).mean() / math.sqrt(scale)) if scale > 1e-16 else 0.0,
     }
+
+
+def _beyond_noise(residual: Array, own: Array, areas: FlatAreas) -> tuple[float, float]:
+    """Energy of a residual (B, H, W, C) beyond that of the noise, and what of its patches' energy flat ones lack."""
+    beyond = float(np.square(residual).sum(axis=-1).mean()) - areas.energy
+    return beyond, float((own - areas.expected(own)).mean())
+
+
+def _energy(known: Known) -> float:
+    return _mean([(areas.energy, len(part)) for part, areas in known])
 
 
 _NOWHERE = (math.nan,) * 5
