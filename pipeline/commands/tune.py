@@ -11,6 +11,7 @@ import typer
 
 from pipeline.commands.options import Config, Data, Json, Overrides, Preset
 from pipeline.console import console, print_json
+from pipeline.errors import UserError
 
 if TYPE_CHECKING:
     from tuning.plan import Plan
@@ -52,7 +53,10 @@ def tune(
     minutes: Annotated[float | None, typer.Option("--minutes", min=0, help="End after so many minutes.")] = None,
     gpu_hours: Annotated[float | None, typer.Option("--gpu-hours", min=0, help="End after so much GPU time.")] = None,
     scheduler: Annotated[
-        str | None, typer.Option("--scheduler", help="asha stops trials that fall behind, none stops none.")
+        str | None,
+        typer.Option(
+            "--scheduler", help="asha stops trials that fall behind, none stops none, pbt changes settings on the way."
+        ),
     ] = None,
     searcher: Annotated[
         str | None, typer.Option("--searcher", help="random, or optuna, which learns from the trials before.")
@@ -91,6 +95,11 @@ def tune(
     }
     given = {name: value for name, value in asked.items() if value is not None}
     plan = _resolve(out, overrides or [], preset, config, data, given, resume=resume)
+    if train_best and plan.scheduler == "pbt":
+        raise UserError(
+            "--train-best: expected a search for settings; --scheduler pbt ends in a schedule and leaves the weights "
+            "that it trained in OUT/winner; leave --train-best out"
+        )
     summary = _search(plan, out, resume=resume)
     _tell(summary, plan)
     trained = _train_best(summary, plan) if train_best else None
@@ -143,7 +152,7 @@ def _resolve(
 
 def _search(plan: Plan, out: Path, *, resume: bool) -> Summary:
     from pipeline.commands.tune_show import shown_search
-    from tuning.objective import rungs
+    from tuning.population import judgements
     from tuning.score import choose_scores
     from tuning.search import search
 
@@ -152,7 +161,7 @@ def _search(plan: Plan, out: Path, *, resume: bool) -> Summary:
     # What Ray has to say about dying trials would otherwise stand before the JSON object.
     with (
         contextlib.redirect_stdout(sys.stderr),
-        shown_search(samples, rungs(plan.base()), larger) as listen,
+        shown_search(samples, judgements(plan), larger) as listen,
     ):
         return search(plan, out, resume=resume, listen=listen)
 
@@ -204,6 +213,8 @@ def _tell(summary: Summary, plan: Plan) -> None:
         console.print(front, soft_wrap=True, markup=False)
     for line in summary.conclusion:
         console.print(line, soft_wrap=True, markup=False)
+    if summary.population and summary.best is not None and summary.best.state == "finished":
+        console.print(f"weights  {Path(summary.out) / 'winner'}", soft_wrap=True, markup=False)
     if plan.ablation is not None:
         console.print(Path(summary.out, "table.md").read_text("utf-8"), soft_wrap=True, markup=False)
     console.print(f"best  {summary.best_config}", soft_wrap=True, markup=False)
