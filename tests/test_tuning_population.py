@@ -21,7 +21,7 @@ from pipeline.config import dump, load_config
 from pipeline.data.source import BatchSource, SourceSpec
 from pipeline.errors import UserError
 from pipeline.training.checkpoint import list_checkpoints
-from pipeline.training.history import read_history
+from pipeline.training.history import append_row, read_history
 from pipeline.training.rundir import write_json
 from tuning.axes import Choice, LogUniform, Uniform
 from tuning.course import Course, course_of, run_course
@@ -293,6 +293,24 @@ def test_a_population_ends_in_a_schedule_weights_and_plain_words(
 
     average = {name.removeprefix("average/"): v for name, v in load_file(state).items() if name.startswith("average/")}
     assert all(torch.equal(value, average[name]) for name, value in kept.network.state_dict().items())
+
+
+def test_a_member_that_a_budget_has_stopped_has_not_failed(photo_folder: Path, tmp_path: Path) -> None:
+    plan = plan_of(photo_folder)
+    for ended_by_budget in (True, False):
+        sampler = Generations(job_of(plan, tmp_path), plan)
+        for member in range(SAMPLES):
+            point = sampler.suggest(f"t{member}")
+            assert isinstance(point, dict)
+            if member:
+                row = {"rung": 1, "step": 1, "score": 0.1 * member}
+                folder = trial_folder(tmp_path, course_of(point).key)
+                folder.mkdir(parents=True, exist_ok=True)
+                append_row(folder, row)
+        for member in range(SAMPLES):
+            sampler.on_trial_complete(f"t{member}", error=member == 0 and not ended_by_budget)
+        assert len(read_population(tmp_path)) == (1 if ended_by_budget else 2)
+    assert read_population(tmp_path)[1].seats[0].parent == 1
 
 
 @pytest.mark.parametrize(

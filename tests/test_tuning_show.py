@@ -119,6 +119,8 @@ def test_the_time_left_is_known_after_the_first_report_and_passes(monkeypatch: p
     assert lines(shown, 80)[-1].strip().endswith("0/4 trials, 1 running, 1 min 30 s, at most 16 min 30 s left")
     now = 250.0
     assert lines(shown, 80)[-1].strip().endswith("2 min 30 s, at most 15 min 30 s left")
+    now = 100.0 + 90 + 16.5 * 60
+    assert lines(shown, 80)[-1].strip().endswith("0/4 trials, 1 running, 18 min 00 s")
 
 
 def test_a_member_that_waits_for_the_others_has_not_ended() -> None:

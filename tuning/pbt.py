@@ -48,6 +48,7 @@ class Generations(Searcher):  # type: ignore[misc]  # Ray is not typed
         self._generations = read_population(self._out) or [first_generation(plan)]
         self._waiting: list[int] = []
         self._running: dict[str, int] = {}
+        self._failed: set[int] = set()
         # Also if its scores are known already: its rows may not have reached MLflow.
         self._begin()
 
@@ -60,7 +61,9 @@ class Generations(Searcher):  # type: ignore[misc]  # Ray is not typed
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:  # noqa: ARG002
         """Take note that a member is through, or has failed; begin the next interval after the last of them."""
-        self._running.pop(trial_id, None)
+        member = self._running.pop(trial_id, None)
+        if member is not None and error:
+            self._failed.add(member)
         if not self._waiting and not self._running:
             self._go_on()
 
@@ -73,11 +76,14 @@ class Generations(Searcher):  # type: ignore[misc]  # Ray is not typed
     def _begin(self) -> None:
         store_population(self._out, self._generations)
         self._waiting = list(range(len(self._generations[-1].seats)))
+        self._failed.clear()
 
     def _go_on(self) -> None:
         last, number = self._generations[-1], len(self._generations)
-        # From the members' logs: Ray also ends trials because a budget is used up.
         scores = [self._score(member, number) for member in range(len(last.seats))]
+        if any(score is None and member not in self._failed for member, score in enumerate(scores)):
+            # Ray has ended it because the budget is used up; it has not failed, and goes on another time.
+            return
         last.scores = scores
         store_population(self._out, self._generations)
         if number < self._count and any(score is not None for score in scores):

@@ -158,6 +158,9 @@ def _search(plan: Plan, out: Path, *, resume: bool) -> Summary:
 
     larger = choose_scores(plan)[0].mode == "max"
     samples = plan.samples * plan.seeds if plan.ablation else plan.samples
+    if plan.scheduler == "pbt":
+        # Beside the members the configuration as given, and both with the other seeds.
+        samples += 2 * plan.seeds - 1
     # What Ray has to say about dying trials would otherwise stand before the JSON object.
     with (
         contextlib.redirect_stdout(sys.stderr),

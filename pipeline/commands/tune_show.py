@@ -118,7 +118,7 @@ class ShowSearch:
         return self._ended() + parts / self._rungs
 
     def _left(self) -> float | None:
-        """Seconds, as the trials have gone so far; those that are stopped early make it less."""
+        """Seconds, as the trials have gone so far; those that are stopped early make it less. None if that is over."""
         done = self._done()
         if done != self._parts:
             self._parts, self._last = done, time.monotonic()
@@ -126,7 +126,8 @@ class ShowSearch:
             return None
         # From the last report on, time passes and nothing is known to be done.
         whole = (self._last - self._start) / done * (self._total() - done)
-        return max(0.0, whole - (time.monotonic() - self._last))
+        left = whole - (time.monotonic() - self._last)
+        return left if left > 0 else None
 
     def _draw(self, value: dict[str, Any]) -> None:
         left = self._left()
