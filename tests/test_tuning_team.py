@@ -39,8 +39,8 @@ def _ray() -> Iterator[None]:
 
 
 def plan_of(folder: Path, workers: int, **more: Any) -> Plan:
-    config = load_config(preset="quick", overrides=[*SMALL, f"cluster.workers={workers}"], data=str(folder))
-    known = {"samples": 2, "seed": 0, "scheduler": "none", "objectives": ["blind_l1"]}
+    config = load_config(preset="camera", overrides=[*SMALL, f"cluster.workers={workers}"], data=str(folder))
+    known = {"samples": 2, "seed": 0, "scheduler": "none"}
     return Plan(config=dump(config), **(known | more))
 
 
@@ -108,7 +108,7 @@ def test_trials_of_two_processes_score_like_those_of_one_even_if_one_of_them_die
 def test_members_of_two_processes_score_like_those_of_one(photo_folder: Path, tmp_path: Path) -> None:
     from tuning.search import search
 
-    more = {"samples": 4, "scheduler": "pbt", "search": ["optimizer.lr", "method.mask_count"]}
+    more = {"samples": 4, "scheduler": "pbt", "search": ["optimizer.lr", "method.input_ratio"]}
     one = search(plan_of(photo_folder, 1, **more), tmp_path / "one")
     two = search(plan_of(photo_folder, 2, **more), tmp_path / "two")
     assert_alike(two, one)

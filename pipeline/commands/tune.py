@@ -207,19 +207,25 @@ def _tell(summary: Summary, plan: Plan) -> None:
         table.add_row(trial.key, changed, *cells, str(trial.step), state, style="bold" if best else None)
     console.print(table)
     for one in summary.objectives:
-        console.print(f"{one['name']}: {one['definition']}", style="dim", soft_wrap=True, markup=False)
+        _line(f"{one['name']}: {one['definition']}", style="dim")
     if summary.best is not None and summary.best.state != "finished":
         early = "no trial reached the end: the best one's rival failed after stopping it, or the budget was used up; "
-        console.print(early + "--resume goes on", style="yellow", soft_wrap=True)
+        _line(early + "--resume goes on", style="yellow")
     if summary.pareto:
-        front = f"front  {', '.join(summary.pareto)}: no other trial is as good in every objective and better in one"
-        console.print(front, soft_wrap=True, markup=False)
+        _line(f"front  {', '.join(summary.pareto)}: no other trial is as good in every objective and better in one")
     for line in summary.conclusion:
-        console.print(line, soft_wrap=True, markup=False)
-    if summary.population and summary.best is not None and summary.best.state == "finished":
-        console.print(f"weights  {Path(summary.out) / 'winner'}", soft_wrap=True, markup=False)
+        _line(line)
     if plan.ablation is not None:
         console.print(Path(summary.out, "table.md").read_text("utf-8"), soft_wrap=True, markup=False)
     console.print(f"best  {summary.best_config}", soft_wrap=True, markup=False)
-    following = f"next  unveil train --config {summary.best_config} --data ... --out ..."
-    console.print(following, soft_wrap=True, markup=False)
+    following = f"unveil train --config {summary.best_config} --data ... --out ..."
+    winner = summary.best
+    if summary.population and winner is not None and winner.state == "finished" and not winner.preset:
+        # Its configuration is the end of a schedule only, and it has been trained already.
+        following = f"unveil denoise ... --model {Path(summary.out) / 'winner'} --out ..."
+    console.print(f"next  {following}", soft_wrap=True, markup=False)
+
+
+def _line(text: str, style: str | None = None) -> None:
+    """Print a line, which on a terminal breaks between words only."""
+    console.print(text, style=style, soft_wrap=not console.is_terminal, markup=False)
