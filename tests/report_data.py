@@ -283,7 +283,11 @@ def tune() -> dict[str, Any]:
                 "seconds": 95.0,
                 "preset": number == 1,
                 "error": None,
-                "history": [],
+                "history": [
+                    {"rung": rung, "step": 400 * rung, "score": float(score) - 0.4 * (3 - rung)}
+                    for rung in (1, 3)
+                    if number % 3 or rung == 1
+                ],
             }
         )
     best = max((trial for trial in trials if trial["state"] == "finished"), key=lambda trial: trial["score"])
@@ -297,6 +301,65 @@ def tune() -> dict[str, Any]:
         "score_definition": "PSNR on held-out crops, in dB",
         "rungs": 3,
         "failed": 0,
+        "leaders": [{"key": best["key"], "mean": best["score"] - 0.1, "sd": 0.2, "n": 3}],
+        "importance": {
+            "method": "random forest, main effects",
+            "rung": 1,
+            "trials": 10,
+            "shares": {"optimizer.lr": 0.61, "method.input_ratio.low": 0.12},
+            "chance": {"optimizer.lr": 0.3, "method.input_ratio.low": 0.34},
+        },
+    }
+
+
+def population() -> dict[str, Any]:
+    """What tune.json holds where settings changed on the way: member b took over from a after the first interval."""
+    rates = {"a": [0.001, 0.001, 0.00125], "b": [0.01, 0.0008, 0.0008]}
+    masks = {"a": [2, 2, 3], "b": [4, 2, 2]}
+    parents = {"a": [None, "a", "a"], "b": [None, "a", "b"]}
+    scores = {"a": [20.0, 21.0, 22.5], "b": [15.0, 21.5, 22.0], "given": [19.0, 20.0, 21.0]}
+    members = [
+        {
+            "key": key,
+            "intervals": [
+                {
+                    "to_step": 100 * (at + 1),
+                    "parent": parents[key][at],
+                    "settings": {"optimizer.lr": rates[key][at], "method.mask_count": masks[key][at]},
+                    "score": scores[key][at],
+                }
+                for at in range(3)
+            ],
+        }
+        for key in rates
+    ]
+    plan = [
+        {"from_step": 100 * at, "to_step": 100 * (at + 1), "member": "a", "settings": one["settings"]}
+        for at, one in enumerate(members[0]["intervals"])
+    ]
+    trials = [
+        {
+            "key": key,
+            "number": number,
+            "state": "finished",
+            "score": rows[-1],
+            "rung": 3,
+            "overrides": {"optimizer.lr": 0.001},
+            "step": 300,
+            "seconds": 9.0,
+            "preset": key == "given",
+            "error": None,
+            "history": [{"rung": at + 1, "step": 100 * (at + 1), "score": score} for at, score in enumerate(rows)],
+        }
+        for number, (key, rows) in enumerate(scores.items())
+    ]
+    return {
+        "best": trials[0],
+        "score_name": "psnr",
+        "score_mode": "max",
+        "rungs": 3,
+        "trials": trials,
+        "population": {"intervals": 3, "steps": 300, "winner": "a", "schedule": plan, "members": members},
     }
 
 

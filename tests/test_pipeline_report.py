@@ -165,7 +165,18 @@ def test_everything_from_outside_is_escaped():
             "conclusion": [EVIL],
         },
         tune={
-            "trials": [{"key": EVIL, "number": 1, "state": EVIL, "score": 1.0, "rung": 1, "overrides": {EVIL: EVIL}}],
+            "trials": [
+                {
+                    "key": f"{EVIL}{at}",
+                    "number": at,
+                    "state": EVIL,
+                    "score": 1.0,
+                    "rung": 1,
+                    "overrides": {EVIL: EVIL * at},
+                }
+                for at in (1, 2)
+            ],
+            "importance": {"method": EVIL, "rung": 1, "trials": 8, "shares": {EVIL: 0.5}, "chance": {EVIL: 0.1}},
             "best": {"key": EVIL, "overrides": {EVIL: EVIL}},
             "score_name": EVIL,
             "score_definition": EVIL,

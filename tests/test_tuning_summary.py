@@ -245,7 +245,7 @@ def test_a_table_has_the_paper_s_shape_with_ours_beside_it() -> None:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"scheduler": "pbt"}, "--scheduler: expected one of asha, none, found 'pbt'"),
+        ({"scheduler": "hyperband"}, "--scheduler: expected one of asha, none, pbt, found 'hyperband'"),
         ({"searcher": "grid"}, "--searcher: expected one of random, optuna, found 'grid'"),
         ({"gpu_hours": 1}, "--gpu-hours: expected trials with GPUs"),
         ({"ablation": "table1", "search": ["optimizer.lr"]}, "--ablation, --search: expected one of them"),

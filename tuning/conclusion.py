@@ -20,7 +20,7 @@ def conclude(summary: Summary, plan: Plan, importance: Importance | None) -> lis
     """Return the sentences, what was found first."""
     if summary.best is None:
         return ["No trial gave a score."]
-    found = [_best(summary), *_against_base(summary), *_what_mattered(summary, importance), _work(summary)]
+    found = [_best(summary), *against_base(summary), *_what_mattered(summary, importance), spell_work(summary)]
     return found + [f"Not told by this: {line}" for line in _limits(summary, plan, importance)]
 
 
@@ -50,7 +50,8 @@ def _best(summary: Summary) -> str:
     return f"Best of {len(summary.trials)}: {what}: {worth}{early}."
 
 
-def _against_base(summary: Summary) -> list[str]:
+def against_base(summary: Summary) -> list[str]:
+    """Return how the best compares with the configuration as given, as far as that was trained."""
     best = summary.best
     base = next((one for one in summary.trials if one.preset), None)
     if best is None or base is None or best.preset:
@@ -110,8 +111,8 @@ def _what_mattered(summary: Summary, importance: Importance | None) -> list[str]
     return lines
 
 
-def _work(summary: Summary) -> str:
-    """What was trained, against every trial to the end."""
+def spell_work(summary: Summary) -> str:
+    """Return what was trained, against every trial to the end."""
     whole = max((trial.step for trial in summary.trials), default=0)
     spent = sum(trial.step for trial in summary.trials)
     stopped = sum(trial.state == "stopped" for trial in summary.trials)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.data.held_out import MEASURE_BATCH
-from pipeline.data.source import BatchSource, SourceSpec
+from pipeline.data.source import BatchSource, SourceSpec, batch_source
 from pipeline.evaluation.trust import Known, known_noise
 
 
@@ -27,7 +27,7 @@ class TrustCrops:
 
 @functools.lru_cache(maxsize=1)
 def _source(spec: SourceSpec) -> BatchSource:
-    return BatchSource(spec)
+    return batch_source(spec)
 
 
 def training_source(spec: SourceSpec, seed: int) -> BatchSource:

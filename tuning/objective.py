@@ -1,4 +1,4 @@
-"""One trial: the configuration with some keys overridden, trained in this process, judged on the way.
+"""One trial: the configuration with some keys overridden, trained and judged on the way.
 
 A trial is a pure function of its configuration and the data, and its folder holds all it has done: after a
 death the same trial reports the rungs it had reached, at once, and trains on from the last of them.
@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import apply_overrides, check, dump
-from pipeline.errors import RunError
 from tuning.costs import Costs
 from tuning.space import overrides, trial_key
 
 if TYPE_CHECKING:
-    from pipeline.data.source import BatchSource, SourceSpec
+    from pipeline.data.source import SourceSpec
     from pipeline.schema import TrainConfig
     from pipeline.training.step import TrainState
+    from tuning.judge import Judge
     from tuning.score import Score
 
 REDUCTION = 3
@@ -106,7 +106,7 @@ def run_trial(point: dict[str, Any], job: Job) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     last = 0
     for row in read_history(folder):
-        tune.report(_reported(row, rungs(base)))
+        tune.report({**reported(row), "stage": stage(row["rung"], rungs(base))})
         last = row["rung"]
     # A trial that has been to the end needs no torch, which is most of what starting a process costs.
     if last < rungs(base):
@@ -115,76 +115,56 @@ def run_trial(point: dict[str, Any], job: Job) -> None:
 
 def _train(config: TrainConfig, job: Job, folder: Path, last: int, count: int, costs: Costs) -> None:
     """Train from the checkpoint in `folder` on, and log, checkpoint and report every rung above `last`."""
-    import torch
     from ray import tune
 
-    from pipeline.training.checkpoint import load_latest, save_checkpoint
+    from pipeline.training.checkpoint import list_checkpoints, save_checkpoint
     from pipeline.training.history import append_row
-    from pipeline.training.loop import new_state
     from tuning.judge import Judge
-    from tuning.material import training_source
+    from tuning.team import team_of
 
-    torch.set_num_threads(1)
-    state = new_state(config, "cuda" if config.cluster.gpus_per_worker else "cpu")
-    load_latest(folder / "checkpoints", state)
-    # Another seed of a trial sees other crops as well; what is judged on stays the same.
-    source = training_source(job.training, config.seed)
     judge = Judge(job.scores, config, job.held_out)
-    costs.lap("start")
-    for rung in range(_rung(state, config, count) + 1, count + 1):
-        loss = _train_to(rung / count, state, source, config)
-        costs.lap("steps")
-        reached = _rung(state, config, count)
-        row = None
-        if any(last < stone <= reached for stone in milestones(count)):
-            start = time.monotonic()
-            judged = judge(state.average, last=reached >= count)
-            row = {
-                "step": state.step,
-                "rung": reached,
-                "score": judged.scores[job.scores[0].name],
-                "scores": judged.scores,
-                "parts": judged.parts,
-                "loss": loss,
-                "seconds": state.seconds,
-                "judging": round(time.monotonic() - start, 3),
-                "time": time.time(),
-            }
-            # The row first: a death between the two repeats the rung, and readers take a step once.
-            append_row(folder, row)
-            last = reached
-            costs.lap("judging")
-        save_checkpoint(folder / "checkpoints", state, keep=1)
-        costs.lap("saving")
-        if row is not None:
-            append_row(folder, costs.row(reached))
-            tune.report(_reported(row, count))
-            costs = Costs()
-        if last >= count:
-            return
+    with team_of(config, job.training) as team:
+        team.begin(config, next(reversed(list_checkpoints(folder / "checkpoints")), None))
+        costs.lap("start")
+        for rung in range(_rung(team.state, config, count) + 1, count + 1):
+            loss = team.train_to(rung / count)
+            costs.lap("steps")
+            reached = _rung(team.state, config, count)
+            row = None
+            if any(last < stone <= reached for stone in milestones(count)):
+                row = judged_row(judge, team.state, reached, loss, last=reached >= count)
+                # The row first: a death between the two repeats the rung, and readers take a step once.
+                append_row(folder, row)
+                last = reached
+                costs.lap("judging")
+            save_checkpoint(folder / "checkpoints", team.state, keep=1)
+            costs.lap("saving")
+            if row is not None:
+                append_row(folder, costs.row(reached))
+                tune.report({**reported(row), "stage": stage(reached, count)})
+                costs = Costs()
+            if last >= count:
+                return
 
 
-def _train_to(goal: float, state: TrainState, source: BatchSource, config: TrainConfig) -> float:
-    """Train until the fraction `goal` of the trial is over; return the mean loss on the way."""
-    from pipeline.training.batches import to_device
-    from pipeline.training.loop import step_settings
-    from pipeline.training.step import train_step
-
-    settings, losses, bad = step_settings(config), [], 0
-    device = next(state.network.parameters()).device
-    while (progress := _progress(state, config)) < goal - 1e-9:
-        start = time.monotonic()
-        batch = to_device(source.batch(state.step, range(config.training.batch)), config, device)
-        result = train_step(state, batch, config.method, settings, progress)
-        bad = bad + 1 if result.skipped else 0
-        if bad >= config.training.max_bad_steps:
-            raise RunError(f"training: gradients were not finite for {bad} steps in a row, last at step {state.step}")
-        losses.append(result.loss)
-        state.seconds += time.monotonic() - start
-    return sum(losses) / max(1, len(losses))
+def judged_row(judge: Judge, state: TrainState, rung: int, loss: float, *, last: bool) -> dict[str, Any]:
+    """Judge the average of the weights, on all the data at the last rung; return the row of the log that says so."""
+    start = time.monotonic()
+    judged = judge(state.average, last=last)
+    return {
+        "step": state.step,
+        "rung": rung,
+        "score": judged.scores[judge.scores[0].name],
+        "scores": judged.scores,
+        "parts": judged.parts,
+        "loss": loss,
+        "seconds": state.seconds,
+        "judging": round(time.monotonic() - start, 3),
+        "time": time.time(),
+    }
 
 
-def _progress(state: TrainState, config: TrainConfig) -> float:
+def progress_of(state: TrainState, config: TrainConfig) -> float:
     """Return the fraction of the trial that is over, by steps or by the clock; judging does not count."""
     from pipeline.training.schedule import run_progress
 
@@ -192,10 +172,10 @@ def _progress(state: TrainState, config: TrainConfig) -> float:
 
 
 def _rung(state: TrainState, config: TrainConfig, count: int) -> int:
-    return min(count, int(_progress(state, config) * count + 1e-9))
+    return min(count, int(progress_of(state, config) * count + 1e-9))
 
 
-def _reported(row: dict[str, Any], count: int) -> dict[str, Any]:
+def reported(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row of the log as Ray takes it."""
     # "time" would be taken for one of Ray's own fields.
-    values = {"logged_at" if key == "time" else key: value for key, value in row.items()}
-    return {**values, "stage": stage(row["rung"], count)}
+    return {"logged_at" if key == "time" else key: value for key, value in row.items()}

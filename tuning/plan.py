@@ -28,7 +28,7 @@ _MAY_CHANGE = (
 JUDGING: Final = 2
 """Raised when the same trial gets another score than before: no search may hold both."""
 
-SCHEDULERS: Final = ("asha", "none")
+SCHEDULERS: Final = ("asha", "none", "pbt")
 SEARCHERS: Final = ("random", "optuna")
 PRESET_SEARCH: Final[dict[str, tuple[str, ...]]] = {
     "tune_masks": (
@@ -110,6 +110,10 @@ def check_plan(plan: Plan) -> Plan:
             raise UserError(f"{option}: expected one of {', '.join(known)}, found {value!r}")
     if plan.ablation is not None and plan.search:
         raise UserError("--ablation, --search: expected one of them, a table has its own rows; found both")
+    if plan.scheduler == "pbt":
+        from tuning.population import check_population
+
+        check_population(plan)
     if plan.gpu_hours and not plan.base().cluster.gpus_per_worker:
         raise UserError("--gpu-hours: expected trials with GPUs (cluster.gpus_per_worker=1), found none; use --minutes")
     return plan
@@ -145,6 +149,10 @@ def store_plan(out: Path, plan: Plan, *, resume: bool) -> None:
     """
     if resume:
         before, now = flatten(asdict(read_plan(out))), flatten(asdict(plan))
+        if plan.scheduler == "pbt" and before["samples"] != now["samples"]:
+            raise UserError(
+                f"--samples: a population cannot grow, this one has {before['samples']} members, found {now['samples']}"
+            )
         for key in sorted(before.keys() | now.keys()):
             if before.get(key) != now.get(key) and not key.startswith(_MAY_CHANGE):
                 raise UserError(

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from tuning.importance import Importance
     from tuning.summary import Summary, Trial
 
-_BEST, _OTHER, _FAINT = "tab:red", "tab:blue", "0.75"
-_DPI = 110
+BEST, OTHER, FAINT = "tab:red", "tab:blue", "0.75"
+DPI = 110
 
 
 def draw_all(out: Path, summary: Summary, importance: Importance | None) -> list[Path]:
@@ -37,13 +37,15 @@ def _names(trials: Sequence[Trial]) -> list[str]:
     return varied or list(names)
 
 
-def _figure(columns: int, rows: int = 1, width: float = 3.6, height: float = 3.4) -> Any:
+def new_figure(columns: int, rows: int = 1, width: float = 3.6, height: float = 3.4) -> Any:
+    """Return a figure for so many panels; sizes of one in inches."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width * columns, height * rows), layout="constrained")
 
 
-def _better(summary: Summary) -> str:
+def better(summary: Summary) -> str:
+    """Return the name of the score and its direction."""
     return f"{summary.score_name} ({'larger' if summary.score_mode == 'max' else 'smaller'} is better)"
 
 
@@ -51,7 +53,7 @@ def _scores(path: Path, summary: Summary, shown: Sequence[Trial], names: Sequenc
     """Score against each value: trials at the end filled, stopped ones hollow, leaders with their spread."""
     columns = min(3, len(names))
     rows = -(-len(names) // columns)
-    figure = _figure(columns, rows)
+    figure = new_figure(columns, rows)
     panels = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
     spread = {leader.key: leader for leader in summary.leaders}
     for panel in panels[len(names) :]:
@@ -63,7 +65,7 @@ def _scores(path: Path, summary: Summary, shown: Sequence[Trial], names: Sequenc
             style = {
                 "marker": "*" if best else "s" if trial.preset else "o",
                 "markersize": 13 if best else 7,
-                "color": _BEST if best else _OTHER,
+                "color": BEST if best else OTHER,
                 "fillstyle": "full" if trial.state == "finished" else "none",
                 "linestyle": "none",
             }
@@ -74,18 +76,18 @@ def _scores(path: Path, summary: Summary, shown: Sequence[Trial], names: Sequenc
                 panel.errorbar(place, leader.mean, yerr=leader.sd, capsize=4, **style)
         _label(panel, name, [plain_values(trial.overrides).get(name) for trial in shown])
         panel.grid(alpha=0.3)
-    figure.supylabel(_better(summary), fontsize=10)
+    figure.supylabel(better(summary), fontsize=10)
     figure.suptitle(
         "star: best; square: the configuration as given; hollow: stopped early; bars: standard deviation over seeds",
         fontsize=9,
     )
-    figure.savefig(path, dpi=_DPI)
+    figure.savefig(path, dpi=DPI)
     return path
 
 
 def _parallel(path: Path, summary: Summary, shown: Sequence[Trial], names: Sequence[str]) -> Path:
     """One line a trial through all its values to its score."""
-    figure = _figure(1, 1, width=max(6.0, 1.7 * (len(names) + 1)), height=4)
+    figure = new_figure(1, 1, width=max(6.0, 1.7 * (len(names) + 1)), height=4)
     panel = figure.subplots()
     values = [plain_values(trial.overrides) for trial in shown]
     columns = [[value.get(name) for value in values] for name in names]
@@ -95,7 +97,7 @@ def _parallel(path: Path, summary: Summary, shown: Sequence[Trial], names: Seque
     for at in reversed(order):
         trial = shown[at]
         best = summary.best is not None and trial.key == summary.best.key
-        colour = _BEST if best else _OTHER if trial.state == "finished" else _FAINT
+        colour = BEST if best else OTHER if trial.state == "finished" else FAINT
         heights = [column[at] for column in scaled]
         panel.plot(range(len(columns)), heights, color=colour, linewidth=2.5 if best else 1.2, zorder=3 if best else 2)
     for at, column in enumerate(columns):
@@ -106,42 +108,42 @@ def _parallel(path: Path, summary: Summary, shown: Sequence[Trial], names: Seque
     panel.set_yticks([])
     panel.set_ylim(-0.12, 1.12)
     panel.set_title("red: best; blue: to the end; grey: stopped early", fontsize=9)
-    figure.savefig(path, dpi=_DPI)
+    figure.savefig(path, dpi=DPI)
     return path
 
 
 def _survival(path: Path, summary: Summary, shown: Sequence[Trial]) -> Path:
     """How many trials were left at each rung, and how their scores went."""
-    figure = _figure(2, 1)
+    figure = new_figure(2, 1)
     left, right = figure.subplots(1, 2)
     rungs = list(range(1, summary.rungs + 1))
-    left.step(rungs, [sum(trial.rung >= rung for trial in shown) for rung in rungs], where="mid", color=_OTHER)
+    left.step(rungs, [sum(trial.rung >= rung for trial in shown) for rung in rungs], where="mid", color=OTHER)
     left.set_ylim(0, None)
     left.set_ylabel("trials left")
     for trial in shown:
         best = summary.best is not None and trial.key == summary.best.key
-        colour = _BEST if best else _OTHER if trial.state == "finished" else _FAINT
+        colour = BEST if best else OTHER if trial.state == "finished" else FAINT
         rows = [(row["rung"], row["score"]) for row in trial.history]
         right.plot(*zip(*rows, strict=True), color=colour, marker=".", linewidth=2 if best else 1)
-    right.set_ylabel(_better(summary))
+    right.set_ylabel(better(summary))
     for panel in (left, right):
         panel.set_xlabel(f"rung ({summary.rungs} is the end of training)")
         panel.grid(alpha=0.3)
-    figure.savefig(path, dpi=_DPI)
+    figure.savefig(path, dpi=DPI)
     return path
 
 
 def _importance(path: Path, importance: Importance) -> Path:
-    figure = _figure(1, 1, width=6, height=0.5 * len(importance.shares) + 1.6)
+    figure = new_figure(1, 1, width=6, height=0.5 * len(importance.shares) + 1.6)
     panel = figure.subplots()
     names = list(importance.shares)[::-1]
-    panel.barh(names, [100 * importance.shares[name] for name in names], color=_OTHER, height=0.55)
+    panel.barh(names, [100 * importance.shares[name] for name in names], color=OTHER, height=0.55)
     for at, name in enumerate(names):
         panel.plot([100 * importance.chance[name]] * 2, [at - 0.4, at + 0.4], color="black")
     panel.set_xlim(0, 100)
     panel.set_xlabel("% of the differences explained; black: what shuffled scores give")
     panel.set_title(f"{importance.method}, rung {importance.rung}, {importance.trials} trials", fontsize=9)
-    figure.savefig(path, dpi=_DPI)
+    figure.savefig(path, dpi=DPI)
     return path
 
 

@@ -14,6 +14,8 @@ from tuning.conclusion import conclude
 from tuning.importance import Importance, importance_of
 from tuning.objective import trial_config
 from tuning.plots import draw_all
+from tuning.population_conclusion import conclude_population
+from tuning.schedule import write_schedule
 from tuning.toml import to_toml
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 def explained(summary: Summary, plan: Plan) -> Summary:
     """Return the summary with what explains the scores, and what it all says."""
+    if summary.population:
+        return replace(summary, conclusion=conclude_population(summary))
     importance = importance_of(summary.trials) if plan.ablation is None else None
     return replace(
         summary,
@@ -41,7 +45,7 @@ def write_results(out: Path, plan: Plan, summary: Summary) -> list[Path]:
         written.append(path)
         path = out / "conclusion.md"
         path.write_text("# What the search found\n\n" + "".join(f"- {line}\n" for line in summary.conclusion), "utf-8")
-        written += [path, *draw_all(out, summary, importance)]
+        written += [path, *(write_schedule(out, plan, summary) or draw_all(out, summary, importance))]
     if plan.ablation is not None:
         table = table_of(plan, summary)
         write_json(out / "table.json", strict(table))
@@ -59,6 +63,8 @@ def best_toml(plan: Plan, summary: Summary) -> str:
     # Where the images were is no part of what was found; `--data` says where they are.
     del tree["data"]["path"]
     head = f"# Best of {len(summary.trials)} trials: {summary.score_name} {best.score:.6g}"
+    if summary.population and not best.preset:
+        head += ", reached by a schedule (schedule.json) of which these are the last values"
     leader = next((one for one in summary.leaders if one.key == best.key), None)
     if leader is not None:
         head += f"; over {leader.n} seeds {leader.mean:.6g}, standard deviation {leader.sd:.2g}"

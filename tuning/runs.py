@@ -64,7 +64,7 @@ class TrialRuns(Callback):  # type: ignore[misc]  # Ray is not typed
         key, changed = self._identify(trial)
         if key in self._open:  # the second attempt of a trial that crashed
             return
-        number = self._number(key, changed, trial.trial_id)
+        number = self._number(key, changed, trial)
         folder = trial_folder(self._out, key)
         folder.mkdir(parents=True, exist_ok=True)
         point = self._points.setdefault(key, dict(trial.config))
@@ -78,14 +78,20 @@ class TrialRuns(Callback):  # type: ignore[misc]  # Ray is not typed
         A trial that goes on after a death reports them again, with the same time, and MLflow takes them once.
         """
         key, _changed = self._identify(trial)
-        parts = {_metric(f"part {name}"): value for name, value in (result.get("parts") or {}).items()}
-        scores = result.get("scores") or {self._score_name: result["score"]}
-        row = {**parts, **scores, "loss": result["loss"], "seconds": result["seconds"]}
-        if tracker := self._open.get(key):
-            tracker.rows([{"step": result["step"], "time": result["logged_at"], "rung": result["rung"], **row}])
-            self._note(key, tracker)
+        self._send(key, result, result["logged_at"])
         event = {"event": "reported", "rung": result["rung"], "score": result["score"], "pid": result["pid"]}
         self._listen("trial", {"key": key, **event})
+
+    def _send(self, key: str, result: dict[str, Any], at: float) -> None:
+        if tracker := self._open.get(key):
+            tracker.rows([{"step": result["step"], "time": at, "rung": result["rung"], **self._row(result)}])
+            self._note(key, tracker)
+
+    def _row(self, result: dict[str, Any]) -> dict[str, Any]:
+        """Return what MLflow gets of a row."""
+        parts = {_metric(f"part {name}"): value for name, value in (result.get("parts") or {}).items()}
+        scores = result.get("scores") or {self._score_name: result["score"]}
+        return {**parts, **scores, "loss": result["loss"], "seconds": result["seconds"]}
 
     def on_trial_complete(self, *, trial: Any, **_: Any) -> None:
         """Close the child run of a trial that reached its end or was stopped."""
@@ -125,14 +131,14 @@ class TrialRuns(Callback):  # type: ignore[misc]  # Ray is not typed
         behind = f"{len(self._late)} of {len(self._numbers)} trials" if self._late else "the run of the search"
         return f"tracking: {masked_uri()} has not all of {behind}; --resume sends it when it answers ({problem})"
 
-    def _number(self, key: str, changed: dict[str, Any], trial_id: str) -> int:
+    def _number(self, key: str, changed: dict[str, Any], trial: Any) -> int:
         """Return the number that the trial has had before, or that of the trial that it repeats, or Ray's, or the next.
 
         Trials that are sampled in advance are numbered by Ray in that order, whichever of their processes is up first.
         """
         repeated = trial_key({name: value for name, value in changed.items() if name != SEED})
         if key not in self._numbers:
-            _, numbered, suffix = trial_id.rpartition("_")
+            _, numbered, suffix = trial.trial_id.rpartition("_")
             following = int(suffix) if numbered else 1 + max(self._numbers.values(), default=-1)
             self._numbers[key] = self._numbers.get(repeated, following)
         return self._numbers[key]

@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.cluster import submitted
 from pipeline.config import dump, flatten
 from pipeline.errors import RunError, UserError
 from pipeline.training.intake import read_source
@@ -30,6 +31,7 @@ from tuning.summary import Summary, repetitions, summarize
 if TYPE_CHECKING:
     from pipeline.cluster import Started
     from pipeline.data.source import SourceSpec
+    from pipeline.schema import ClusterConfig
     from tuning.runs import Listener, TrialRuns
 
 _SERVER_SECONDS = 15
@@ -55,21 +57,27 @@ def search(plan: Plan, out: Path, *, resume: bool = False, listen: Listener = la
     plan, scores = _measurable(plan, scores, source, listen)
     training, held_out = split_source(source, scores)
     with locked(out):
+        if submitted():
+            # A job begins in a temporary copy of its upload, which another node on this machine may unpack anew.
+            os.chdir(out)
         store_plan(out, plan, resume=resume)
         for score in scores:
             listen("say", {"text": f"score: {score.name}, {score.definition}"})
         job = Job(config=plan.config, out=str(out), training=training, held_out=held_out, scores=scores)
-        with _ray(config.cluster.gpus_per_worker) as started, _impatient():
+        with _ray(config.cluster.gpus_per_worker, max(1, config.cluster.workers)) as started, _impatient():
+            listen("say", {"text": _where(started, config.cluster)})
             # Ray reads its settings when it is first imported, which starting it has done as they should be.
+            from tuning.pbt import CourseRuns
             from tuning.runs import TrialRuns
 
-            runs = TrialRuns(out, plan, scores[0].name, listen)
+            kind = CourseRuns if plan.scheduler == "pbt" else TrialRuns
+            runs: TrialRuns = kind(out, plan, scores[0].name, listen)
             status = "FAILED"
             try:
                 tags = {"data_hash": manifest["hash"], "run_dir": str(out), "score": scores[0].definition}
                 runs.parent.start({**_parameters(plan), **flatten(dump(config))}, tags)
                 _run(job, plan, started, runs)
-                summary = summarize(out, plan, scores, runs.failed, run_id=runs.parent.run_id)
+                summary = _summarize(out, plan, scores, runs)
                 summary = explained(replace(summary, seconds=round(time.monotonic() - started_at, 1)), plan)
                 for path in write_results(out, plan, summary):
                     runs.parent.artifact(path)
@@ -78,7 +86,8 @@ def search(plan: Plan, out: Path, *, resume: bool = False, listen: Listener = la
                     raise RunError(f"none of {len(summary.trials)} trials gave a score; {reason}")
                 runs.parent.metrics({f"best_{scores[0].name}": summary.best.score or 0.0})
                 status = "FINISHED"
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, SystemExit):
+                # Ray turns the signal of `ray job stop` into the second.
                 status = "KILLED"
                 raise
             finally:
@@ -103,6 +112,15 @@ def _check_space(plan: Plan) -> None:
                 "--searcher optuna: expected something continuous to search, such as --search optimizer.lr; found "
                 f"{points} points in all, which --searcher random tries without trying one twice"
             )
+
+
+def _where(started: Started, cluster: ClusterConfig) -> str:
+    where = "embedded Ray" if started.embedded else "Ray cluster"
+    workers, gpus = max(1, cluster.workers), cluster.gpus_per_worker
+    each = f" of {workers} processes" if workers > 1 else ""
+    room = min(started.cpus, started.gpus / gpus if gpus else started.cpus) / workers
+    text = f"{where}: {started.cpus:g} CPUs, {started.gpus:g} GPUs; {int(room)} trials{each} at once"
+    return f"{text}; dashboard {started.dashboard}" if started.dashboard else text
 
 
 def _parameters(plan: Plan) -> dict[str, Any]:
@@ -131,18 +149,21 @@ def _measurable(plan: Plan, scores: list[Score], source: SourceSpec, listen: Lis
 
 
 @contextlib.contextmanager
-def _ray(gpus: float) -> Iterator[Started]:
+def _ray(gpus: float, workers: int) -> Iterator[Started]:
     """Start or join Ray, quiet, and stop it if this process started it."""
     from pipeline.cluster import start_ray
 
     # Ctrl-C ends the search at once, like a training run; Ray would wait for all trials to write checkpoints.
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-    started = start_ray(1)
-
+    started = start_ray(workers)
     try:
-        if gpus > started.gpus:
-            raise UserError(f"cluster.gpus_per_worker: a trial needs {gpus:g} GPUs, the cluster has {started.gpus:g}")
+        # Ray would wait for ever without a word.
+        if workers > started.cpus:
+            raise UserError(f"cluster.workers: a trial of {workers} workers needs as many CPUs, found {started.cpus:g}")
+        if gpus * workers > started.gpus:
+            needed = f"a trial needs {gpus * workers:g} GPUs, the cluster has {started.gpus:g}"
+            raise UserError(f"cluster.gpus_per_worker: {needed}")
         # Failures are told in one line each, by the listener.
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
         yield started
@@ -165,10 +186,14 @@ def _impatient() -> Iterator[None]:
 
 def _run(job: Job, plan: Plan, started: Started, runs: TrialRuns) -> None:
     """Sample, or train the rows of a table; then repeat those that lead with other seeds."""
+    from tuning.pbt import run_population, run_schedules
     from tuning.trials import Budget, run_fixed, run_search
 
-    share = _SEARCH_SHARE if plan.seeds > 1 and plan.ablation is None else 1.0
-    seconds, gpu_seconds, gpus = 60 * plan.minutes, 3600 * plan.gpu_hours, plan.base().cluster.gpus_per_worker
+    population = plan.scheduler == "pbt"
+    share = _SEARCH_SHARE if (plan.seeds > 1 or population) and plan.ablation is None else 1.0
+    cluster = plan.base().cluster
+    seconds, gpu_seconds = 60 * plan.minutes, 3600 * plan.gpu_hours
+    gpus = cluster.gpus_per_worker * max(1, cluster.workers)
     start = time.monotonic()
     budget = Budget(seconds=share * seconds, gpu_seconds=share * gpu_seconds, gpus=gpus)
     if plan.ablation is not None:
@@ -176,10 +201,21 @@ def _run(job: Job, plan: Plan, started: Started, runs: TrialRuns) -> None:
 
         run_fixed(job, plan, started, runs, budget, rows_of(plan))
         return
-    run_search(job, plan, started, runs, budget)
-    if plan.seeds < 2:
+    (run_population if population else run_search)(job, plan, started, runs, budget)
+    if plan.seeds < 2 and not population:
         return
     left = max(1e-3, seconds - (time.monotonic() - start)) if seconds else 0.0
     rest = Budget(seconds=left, gpu_seconds=(1 - share) * gpu_seconds, gpus=gpus)
-    so_far = summarize(Path(job.out), plan, job.scores, runs.failed, run_id=runs.parent.run_id)
+    if population:
+        run_schedules(job, plan, started, runs, rest)
+        return
+    so_far = _summarize(Path(job.out), plan, job.scores, runs)
     run_fixed(job, plan, started, runs, rest, repetitions(so_far, plan))
+
+
+def _summarize(out: Path, plan: Plan, scores: list[Score], runs: TrialRuns) -> Summary:
+    if plan.scheduler == "pbt":
+        from tuning.population_summary import summarize_population
+
+        return summarize_population(out, plan, scores, runs.failed, run_id=runs.parent.run_id)
+    return summarize(out, plan, scores, runs.failed, run_id=runs.parent.run_id)

@@ -113,6 +113,9 @@ class Summary:
     importance: dict[str, Any] = field(default_factory=dict)
     """What explains the scores; see `tuning.importance`."""
 
+    population: dict[str, Any] = field(default_factory=dict)
+    """Members by interval and the schedule of the best one, where settings changed on the way."""
+
     def as_json(self) -> dict[str, Any]:
         """Return the object that scripts read, without the trials' histories."""
         value = asdict(self)
@@ -133,7 +136,9 @@ def summarize(out: Path, plan: Plan, scores: Sequence[Score], failed: dict[str, 
     config, score = plan.base(), scores[0]
     own = trial_key({} if plan.ablation else overrides(config, own_point(config, plan.search)))
     count = rungs(config)
-    read = [_trial(out, key, known, failed.get(key), config, own, count) for key, known in known_trials(out).items()]
+    read = [
+        read_trial(out, key, known, failed.get(key), config, own, count) for key, known in known_trials(out).items()
+    ]
     read.sort(key=lambda trial: (trial.number, trial.seed))
     trials = [trial for trial in read if trial.seed == config.seed]
     repeats = [trial for trial in read if trial.seed != config.seed]
@@ -141,6 +146,21 @@ def summarize(out: Path, plan: Plan, scores: Sequence[Score], failed: dict[str, 
     best = next((trial for trial in ranked(trials, score.mode) if trial.state != "failed" and trial.rung), None)
     if leaders:
         best = next(trial for trial in trials if trial.key == leaders[0].key)
+    return assemble(out, scores, count, trials, repeats, leaders, best, run_id)
+
+
+def assemble(
+    out: Path,
+    scores: Sequence[Score],
+    count: int,
+    trials: list[Trial],
+    repeats: list[Trial],
+    leaders: list[Leader],
+    best: Trial | None,
+    run_id: str,
+) -> Summary:
+    """Return the summary of trials that were counted in `count` parts."""
+    score = scores[0]
     return Summary(
         out=str(out),
         best=best,
@@ -149,7 +169,7 @@ def summarize(out: Path, plan: Plan, scores: Sequence[Score], failed: dict[str, 
         score_definition=score.definition,
         rungs=count,
         trials=trials,
-        failed=sum(trial.state == "failed" for trial in read),
+        failed=sum(trial.state == "failed" for trial in (*trials, *repeats)),
         best_config=str(out / "best.toml") if best else None,
         mlflow_run_id=run_id,
         seconds=0.0,
@@ -160,9 +180,10 @@ def summarize(out: Path, plan: Plan, scores: Sequence[Score], failed: dict[str, 
     )
 
 
-def _trial(
+def read_trial(
     out: Path, key: str, known: Mapping[str, Any], failed: str | None, config: TrainConfig, own: str, count: int
 ) -> Trial:
+    """Return what the folder of a trial holds; `own` is the key of the configuration itself."""
     rows = read_history(out / "trials" / key)
     last: dict[str, Any] = rows[-1] if rows else {"rung": 0, "score": None, "step": 0, "seconds": 0.0}
     finished = last["rung"] >= count

@@ -6,12 +6,13 @@ import contextlib
 import io
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
+from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
 from tuning.axes import Axis, Choice, LogUniform, Point
@@ -38,7 +39,7 @@ class Budget(Stopper):  # type: ignore[misc]  # Ray is not typed
     """Of all trials together, times their GPUs; 0 for no limit."""
 
     gpus: float
-    """Of each trial."""
+    """Of each trial, all its workers together."""
 
     _end: float = 0.0
     _spent: dict[str, float] = field(default_factory=dict)
@@ -62,7 +63,7 @@ def run_search(job: Job, plan: Plan, started: Started, runs: TrialRuns, budget: 
     config = plan.base()
     space = {name: _domain(axis) for name, axis in axes(config, plan.search).items()}
     first = first_points(config, plan.seed, plan.search)[: plan.samples]
-    _fit(job, plan, started, runs, budget, space, first, plan.samples, scheduler=plan.scheduler, sampler=plan.searcher)
+    fit(job, plan, started, runs, budget, space, first, plan.samples, plan.scheduler, plan.searcher)
 
 
 def run_fixed(
@@ -76,10 +77,10 @@ def run_fixed(
         rest = {key: value for key, value in row.items() if key != SEED}
         points.append({FIXED: json.dumps(rest), SEED: row.get(SEED, plan.base().seed)})
     space = {name: tune.choice(sorted({point[name] for point in points})) for name in (FIXED, SEED)}
-    _fit(job, plan, started, runs, budget, space, points, len(points), scheduler="none", sampler="random")
+    fit(job, plan, started, runs, budget, space, points, len(points), "none", "random")
 
 
-def _fit(
+def fit(
     job: Job,
     plan: Plan,
     started: Started,
@@ -88,19 +89,35 @@ def _fit(
     space: dict[str, Any],
     first: list[Point],
     samples: int,
-    *,
     scheduler: str,
-    sampler: str,
+    sampler: str | Searcher,
+    *,
+    trainable: Callable[..., None] = run_trial,
 ) -> None:
+    """Run trials of Ray Tune's.
+
+    Args:
+        job: what all of them share.
+        plan: for the seed of the sampling, and the configuration whose `cluster` says what a trial takes.
+        started: Ray.
+        runs: told of everything that happens.
+        budget: ends it.
+        space: domains of Ray's by name, for samplers that draw from them.
+        first: points to begin with.
+        samples: trials, at most.
+        scheduler: `asha` or `none`.
+        sampler: `random`, `optuna`, or one of ours.
+        trainable: called with a point and, as `job`, the job.
+    """
     config = plan.base()
-    gpus = config.cluster.gpus_per_worker
-    resources = {"cpu": 1, **({"gpu": gpus} if gpus else {})}
-    concurrent = max(1, int(started.cpus))
+    gpus, workers = config.cluster.gpus_per_worker, max(1, config.cluster.workers)
+    # The first process of a trial starts the others in the bundles that are left (`tuning.team`).
+    resources = tune.PlacementGroupFactory([{"CPU": 1, **({"GPU": gpus} if gpus else {})}] * workers)
+    concurrent = max(1, int(started.cpus) // workers)
     mode = job.scores[0].mode
-    trainable = tune.with_resources(tune.with_parameters(run_trial, job=job), resources)
     tuner = tune.Tuner(
-        trainable,
-        param_space=None if sampler == "optuna" else space,
+        tune.with_resources(tune.with_parameters(trainable, job=job), resources),
+        param_space=space if sampler == "random" else None,
         tune_config=tune.TuneConfig(
             num_samples=samples,
             search_alg=_sampler(sampler, plan, Path(job.out), space, first, concurrent, mode),
@@ -133,8 +150,16 @@ def _scheduler(name: str, mode: str, count: int) -> Any:
 
 
 def _sampler(
-    name: str, plan: Plan, out: Path, space: dict[str, Any], first: list[Point], concurrent: int, mode: str
+    name: str | Searcher,
+    plan: Plan,
+    out: Path,
+    space: dict[str, Any],
+    first: list[Point],
+    concurrent: int,
+    mode: str,
 ) -> Any:
+    if isinstance(name, Searcher):
+        return name
     if name == "random":
         from ray.tune.search.basic_variant import BasicVariantGenerator
 

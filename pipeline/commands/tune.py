@@ -11,6 +11,7 @@ import typer
 
 from pipeline.commands.options import Config, Data, Json, Overrides, Preset
 from pipeline.console import console, print_json
+from pipeline.errors import UserError
 
 if TYPE_CHECKING:
     from tuning.plan import Plan
@@ -52,7 +53,10 @@ def tune(
     minutes: Annotated[float | None, typer.Option("--minutes", min=0, help="End after so many minutes.")] = None,
     gpu_hours: Annotated[float | None, typer.Option("--gpu-hours", min=0, help="End after so much GPU time.")] = None,
     scheduler: Annotated[
-        str | None, typer.Option("--scheduler", help="asha stops trials that fall behind, none stops none.")
+        str | None,
+        typer.Option(
+            "--scheduler", help="asha stops trials that fall behind, none stops none, pbt changes settings on the way."
+        ),
     ] = None,
     searcher: Annotated[
         str | None, typer.Option("--searcher", help="random, or optuna, which learns from the trials before.")
@@ -91,6 +95,11 @@ def tune(
     }
     given = {name: value for name, value in asked.items() if value is not None}
     plan = _resolve(out, overrides or [], preset, config, data, given, resume=resume)
+    if train_best and plan.scheduler == "pbt":
+        raise UserError(
+            "--train-best: expected a search for settings; --scheduler pbt ends in a schedule and leaves the weights "
+            "that it trained in OUT/winner; leave --train-best out"
+        )
     summary = _search(plan, out, resume=resume)
     _tell(summary, plan)
     trained = _train_best(summary, plan) if train_best else None
@@ -143,16 +152,19 @@ def _resolve(
 
 def _search(plan: Plan, out: Path, *, resume: bool) -> Summary:
     from pipeline.commands.tune_show import shown_search
-    from tuning.objective import rungs
+    from tuning.population import judgements
     from tuning.score import choose_scores
     from tuning.search import search
 
     larger = choose_scores(plan)[0].mode == "max"
     samples = plan.samples * plan.seeds if plan.ablation else plan.samples
+    if plan.scheduler == "pbt":
+        # Beside the members the configuration as given, and both with the other seeds.
+        samples += 2 * plan.seeds - 1
     # What Ray has to say about dying trials would otherwise stand before the JSON object.
     with (
         contextlib.redirect_stdout(sys.stderr),
-        shown_search(samples, rungs(plan.base()), larger) as listen,
+        shown_search(samples, judgements(plan), larger) as listen,
     ):
         return search(plan, out, resume=resume, listen=listen)
 
@@ -195,17 +207,25 @@ def _tell(summary: Summary, plan: Plan) -> None:
         table.add_row(trial.key, changed, *cells, str(trial.step), state, style="bold" if best else None)
     console.print(table)
     for one in summary.objectives:
-        console.print(f"{one['name']}: {one['definition']}", style="dim", soft_wrap=True, markup=False)
+        _line(f"{one['name']}: {one['definition']}", style="dim")
     if summary.best is not None and summary.best.state != "finished":
         early = "no trial reached the end: the best one's rival failed after stopping it, or the budget was used up; "
-        console.print(early + "--resume goes on", style="yellow", soft_wrap=True)
+        _line(early + "--resume goes on", style="yellow")
     if summary.pareto:
-        front = f"front  {', '.join(summary.pareto)}: no other trial is as good in every objective and better in one"
-        console.print(front, soft_wrap=True, markup=False)
+        _line(f"front  {', '.join(summary.pareto)}: no other trial is as good in every objective and better in one")
     for line in summary.conclusion:
-        console.print(line, soft_wrap=True, markup=False)
+        _line(line)
     if plan.ablation is not None:
         console.print(Path(summary.out, "table.md").read_text("utf-8"), soft_wrap=True, markup=False)
     console.print(f"best  {summary.best_config}", soft_wrap=True, markup=False)
-    following = f"next  unveil train --config {summary.best_config} --data ... --out ..."
-    console.print(following, soft_wrap=True, markup=False)
+    following = f"unveil train --config {summary.best_config} --data ... --out ..."
+    winner = summary.best
+    if summary.population and winner is not None and winner.state == "finished" and not winner.preset:
+        # Its configuration is the end of a schedule only, and it has been trained already.
+        following = f"unveil denoise ... --model {Path(summary.out) / 'winner'} --out ..."
+    console.print(f"next  {following}", soft_wrap=True, markup=False)
+
+
+def _line(text: str, style: str | None = None) -> None:
+    """Print a line, which on a terminal breaks between words only."""
+    console.print(text, style=style, soft_wrap=not console.is_terminal, markup=False)

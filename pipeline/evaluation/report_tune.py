@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.data.paths import shown
-from pipeline.evaluation.report_charts import Scale, chart, dots, number
+from pipeline.evaluation.report_charts import Scale, chart, dots, line, number
+from pipeline.evaluation.report_search import importance, kind_of_trial, parallel, schedule, settings, survival
 from pipeline.evaluation.report_training import duration
 
 _MOST_CHARTS = 9
@@ -42,8 +43,33 @@ def tune_board(tune: Mapping[str, Any] | None) -> dict[str, Any] | None:
             for name, value in ((tune.get("best") or {}).get("overrides") or {}).items()
         ],
         "conclusion": [shown(str(line)) for line in tune.get("conclusion") or []],
-        "charts": [made for name in names[:_MOST_CHARTS] if (made := _chart(name, trials, best)) is not None],
+        **_pictures(tune, trials, best),
         "long": len(trials) > 24,
+    }
+
+
+def _pictures(tune: Mapping[str, Any], trials: Sequence[Mapping[str, Any]], best: Any) -> dict[str, Any]:
+    """Return what is drawn. Where settings changed on the way, scores say nothing of the last ones."""
+    changing = schedule(tune, trials)
+    if changing:
+        return {
+            "schedule": changing,
+            "parallel": None,
+            "charts": [],
+            "bars": False,
+            "survival": [],
+            "importance": None,
+        }
+    spread = {one.get("key"): one for one in tune.get("leaders") or [] if isinstance(one, Mapping)}
+    names = dict.fromkeys(name for trial in trials for name in _plain(trial))
+    made = [one for name in names if (one := _chart(name, trials, best, spread)) is not None]
+    return {
+        "schedule": [],
+        "parallel": parallel(tune, trials),
+        "charts": made[:_MOST_CHARTS],
+        "bars": bool(spread),
+        "survival": survival(tune, trials),
+        "importance": importance(tune),
     }
 
 
@@ -88,18 +114,35 @@ def _numbers(trial: Mapping[str, Any]) -> dict[str, float]:
     return found
 
 
-def _chart(name: str, trials: Sequence[Mapping[str, Any]], best: Any) -> dict[str, Any] | None:
+def _plain(trial: Mapping[str, Any]) -> dict[str, float]:
+    """Return settings that are numbers, of a range both ends."""
+    return {name: value for name, value in settings(trial.get("overrides")).items() if isinstance(value, float)}
+
+
+def _chart(
+    name: str, trials: Sequence[Mapping[str, Any]], best: Any, spread: Mapping[Any, Mapping[str, Any]]
+) -> dict[str, Any] | None:
+    """Score against one value; leaders at their mean over seeds, with the standard deviation as a bar."""
     rows = [
-        (_numbers(trial)[name], float(trial["score"]), trial)
+        (_plain(trial)[name], float(spread.get(trial.get("key"), {}).get("mean", trial["score"])), trial)
         for trial in trials
-        if trial.get("score") is not None and name in _numbers(trial)
+        if trial.get("score") is not None and name in _plain(trial)
     ]
     values = [value for value, _, _ in rows]
     if len(set(values)) < 2:
         return None
     x = Scale.around(values, log=min(values) > 0 and max(values) / min(values) > 20)
-    y = Scale.around([score for _, score, _ in rows])
-
+    bars = [
+        (
+            value,
+            float(one["mean"]) - float(one["sd"]),
+            float(one["mean"]) + float(one["sd"]),
+            kind_of_trial(trial, best),
+        )
+        for value, _, trial in rows
+        if (one := spread.get(trial.get("key"))) is not None
+    ]
+    y = Scale.around([*(score for _, score, _ in rows), *(end for _, low, high, _ in bars for end in (low, high))])
     styles = (
         ("stopped", "hollow", "noisy", "stopped early"),
         ("finished", "dots", "classical", "finished"),
@@ -107,13 +150,9 @@ def _chart(name: str, trials: Sequence[Mapping[str, Any]], best: Any) -> dict[st
     )
     series = []
     for kind, style, colour, label in styles:
-        points = [(value, score) for value, score, trial in rows if _kind(trial, best) == kind]
+        points = [(value, score) for value, score, trial in rows if kind_of_trial(trial, best) == kind]
+        spans = "".join(line([(value, low), (value, high)], x, y) for value, low, high, of in bars if of == kind)
         if points:
-            series.append({"paths": {style: dots(points, x, y)}, "colour": colour, "label": label, "label_at": None})
+            paths = {"outline": spans, style: dots(points, x, y)}
+            series.append({"paths": paths, "colour": colour, "label": label, "label_at": None})
     return chart(shown(name), series, x, y, most=(4, 4))
-
-
-def _kind(trial: Mapping[str, Any], best: Any) -> str:
-    if best is not None and trial.get("key") == best:
-        return "best"
-    return "finished" if trial.get("state") == "finished" else "stopped"
