@@ -1,0 +1,145 @@
+"""Models that come with the program: found by name everywhere, held against their hash, written by the maintainer's tool."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models import InferenceSpec, UNetSpec, save
+from models.build import build
+from pipeline.errors import UserError
+from pipeline.inference import shipped
+from pipeline.inference.denoiser import find_weights, load_denoiser
+from tests.benchmarks.ship_model import MOST_PARAMETERS, ship, without_paths
+
+TINY = UNetSpec(width=4, depth=1)
+FACTS = """
+command = ["unveil train --preset phone --data clean --out runs/tiny"]
+seeds = [3]
+[[data]]
+name = "nothing"
+licence = "CC0, ours"
+use = "training"
+"""
+
+
+def weights(folder: Path, *, spec: UNetSpec = TINY, **card: object) -> Path:
+    config = {"data": {"path": "/home/me/photos"}, "seed": 3}
+    save(
+        folder,
+        build(spec, seed=3),
+        spec=spec,
+        inference=InferenceSpec(),
+        card={"config": config, "data": {"path": "/home/me/photos", "images": 2}, **card},
+    )
+    return folder
+
+
+def shipping(tmp_path: Path, name: str = "default", facts: str = FACTS, text: str = "# Tiny\n", **card: object) -> Path:
+    weights(tmp_path / "run" / "weights", **card)
+    (tmp_path / "card.md").write_text(text)
+    (tmp_path / "facts.toml").write_text(facts)
+    return ship(str(tmp_path / "run"), name, tmp_path / "card.md", tmp_path / "facts.toml", folder=tmp_path / "shipped")
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """An installation with a tiny model for pictures."""
+    folder = shipping(tmp_path)
+    monkeypatch.setattr(shipped, "FOLDER", folder.parent)
+    return folder
+
+
+def test_the_tool_ships_the_very_weights_without_a_path_of_the_machine(tmp_path):
+    folder = shipping(tmp_path)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "README.md",
+        "model.json",
+        "model.safetensors",
+        "test.safetensors",
+    ]
+    source = tmp_path / "run" / "weights" / "model.safetensors"
+    assert (folder / "model.safetensors").read_bytes() == source.read_bytes()
+    document = json.loads((folder / "model.json").read_text())
+    assert document["card"]["shipped"]["seeds"] == [3]
+    assert document["card"]["config"]["data"]["path"] == "photos"
+    assert document["card"]["data"]["licence"] == "nothing: CC0, ours"
+    assert "/home/me" not in (folder / "model.json").read_text()
+    text = (folder / "README.md").read_text()
+    assert text.startswith("# Tiny\n")
+    assert document["sha256"] in text
+    assert "unveil train --preset phone" in text
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"facts": FACTS.replace("seeds = [3]", "")}, "seeds: expected a list"),
+        ({"facts": FACTS.replace('licence = "CC0, ours"', "")}, "expected name, licence and use"),
+        ({"facts": "colour = 1\n" + FACTS}, "colour: unknown key"),
+        ({"text": "made from /home/me/photos"}, "no path of this machine"),
+        ({"name": "default-raw"}, "expected default-raw for raw files"),
+        ({"domain": "raw"}, "found default for raw"),
+    ],
+)
+def test_the_tool_refuses_what_must_not_be_shipped(tmp_path, change, reason):
+    with pytest.raises(UserError, match=reason):
+        shipping(tmp_path, **change)
+    assert not (tmp_path / "shipped").exists()
+
+
+def test_paths_are_taken_out_wherever_they_stand_and_addresses_stay():
+    value = {"a": ["/root/x/y.png", "in '/tmp/pt/runs/a', and ~/b/c"], "b": "https://a.org/b/c", "c": "1/2 of 3"}
+    assert without_paths(value) == {"a": ["y.png", "in 'a', and c"], "b": "https://a.org/b/c", "c": "1/2 of 3"}
+
+
+def test_a_damaged_or_absent_model_is_said_in_one_line(installed, monkeypatch):
+    file = installed / "model.safetensors"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(UserError, match="sha256 differs from the one in model.json; the file was changed or damaged"):
+        load_denoiser("default", "cpu")
+    file.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 3\n")
+    with pytest.raises(UserError, match=r"a pointer of Git LFS, not the weights; run `git lfs pull`"):
+        load_denoiser("default", "cpu")
+    shutil.rmtree(installed)
+    with pytest.raises(UserError, match="found none in this installation .it has no model.; give --model"):
+        find_weights("default")
+
+
+def test_the_name_means_the_shipped_model_and_a_folder_of_that_name_is_reached_by_its_path(
+    installed, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    weights(tmp_path / "default")
+    assert find_weights("default") == installed
+    assert find_weights("./default") == Path("default")
+    assert shipped.reference_of(find_weights("default")) == "default"
+    assert shipped.reference_of(find_weights("./default")) == str(tmp_path / "default")
+
+
+def test_what_is_really_shipped_is_whole_small_and_denoises():
+    """The models of this checkout: hash, size, no path of a machine, and a gain on a picture they never saw."""
+    from skimage import data
+    from skimage.metrics import peak_signal_noise_ratio as psnr
+
+    rows = shipped.list_shipped()
+    if not rows:
+        pytest.skip("no model is shipped yet")
+    for row in rows:
+        folder = find_weights(row["model"])
+        assert row["parameters"] <= MOST_PARAMETERS
+        assert row["sha256"] in (folder / "README.md").read_text()
+        assert {"command", "seeds", "data"} <= row["facts"].keys()
+        card = (folder / "model.json").read_text()
+        assert json.loads(card) == without_paths(json.loads(card))
+    clean = data.astronaut()[100:292, 100:292].astype(np.float32) / 255
+    noisy = clean + np.random.default_rng(0).normal(0, 20 / 255, clean.shape).astype(np.float32)
+    noisy = noisy.clip(0, 1)
+    denoised = load_denoiser("default", "cpu")(noisy)
+    assert psnr(clean, denoised, data_range=1) > psnr(clean, noisy, data_range=1) + 3
+    assert np.abs((denoised - noisy).mean(axis=(0, 1))).max() < 1 / 255
