@@ -1,4 +1,4 @@
-"""Models that come with the program: found by name everywhere, held against their hash, written by the maintainer's tool."""
+"""Models that come with the program: found by name, held against their hash, written by the maintainer's tool."""
 
 from __future__ import annotations
 
@@ -101,13 +101,13 @@ def test_a_damaged_or_absent_model_is_said_in_one_line(installed, monkeypatch):
     file = installed / "model.safetensors"
     whole = file.read_bytes()
     file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    with pytest.raises(UserError, match="sha256 differs from the one in model.json; the file was changed or damaged"):
+    with pytest.raises(UserError, match=r"sha256 differs from the one in model\.json; the file was changed or damaged"):
         load_denoiser("default", "cpu")
     file.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 3\n")
     with pytest.raises(UserError, match=r"a pointer of Git LFS, not the weights; run `git lfs pull`"):
         load_denoiser("default", "cpu")
     shutil.rmtree(installed)
-    with pytest.raises(UserError, match="found none in this installation .it has no model.; give --model"):
+    with pytest.raises(UserError, match=r"found none in this installation \(it has no model\); give --model"):
         find_weights("default")
 
 
@@ -120,6 +120,110 @@ def test_the_name_means_the_shipped_model_and_a_folder_of_that_name_is_reached_b
     assert find_weights("./default") == Path("default")
     assert shipped.reference_of(find_weights("default")) == "default"
     assert shipped.reference_of(find_weights("./default")) == str(tmp_path / "default")
+
+
+def picture(path: Path) -> Path:
+    from PIL import Image
+    from skimage import data
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(data.astronaut()[:64, :80]).save(path)
+    return path
+
+
+def test_without_a_model_pictures_get_the_default_and_the_first_line_says_so(installed, tmp_path, unveil):
+    picture(tmp_path / "in" / "a.png")
+    code, _, told = unveil("denoise", tmp_path / "in", "--out", tmp_path / "out")
+    assert code == 0, told
+    first = told.splitlines()[0]
+    assert first.startswith("model: default (comes with unveil), a unet of ")
+    assert first.endswith("for 1 file; chosen by default, --model takes another")
+    code, named, told = unveil("denoise", tmp_path / "in", "--model", "default", "--out", tmp_path / "named", "--json")
+    assert code == 0, told
+    assert told.splitlines()[0].endswith("parameters, for 1 file")
+    assert (tmp_path / "named" / "a.png").read_bytes() == (tmp_path / "out" / "a.png").read_bytes()
+    (model,) = named["models"]
+    assert (model["model"], model["shipped"], model["chosen_by_default"]) == ("default", True, False)
+    assert model["sha256"] == named_hash(installed)
+
+
+def named_hash(folder: Path) -> str:
+    return str(json.loads((folder / "model.json").read_text())["sha256"])
+
+
+def test_without_shipped_weights_the_call_ends_in_one_line(tmp_path, monkeypatch, unveil):
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path / "nothing")
+    code, _, told = unveil("denoise", picture(tmp_path / "a.png"), "--out", tmp_path / "out")
+    assert code == 2
+    assert told.count("\n") == 1
+    assert "default: expected the model that comes with unveil, found none" in told
+    assert not (tmp_path / "out").exists()
+
+
+def raw_model(tmp_path: Path) -> Path:
+    """Ship a network for raw files beside that for pictures."""
+    spec = UNetSpec(width=4, depth=1, channels=4)
+    network = build(spec, seed=0)
+    raw = {"curve": "linear", "cameras": [], "shot": [1e-5, 1e-2], "read": [1e-8, 1e-4]}
+    folder = tmp_path / "raw" / "weights"
+    save(folder, network, spec=spec, inference=InferenceSpec(), card={"domain": "raw", "raw": raw})
+    return ship(str(folder), "default-raw", tmp_path / "card.md", tmp_path / "facts.toml", folder=tmp_path / "shipped")
+
+
+def test_a_mixed_folder_goes_to_two_models_and_comes_back_as_one_summary(installed, tmp_path, unveil):
+    from raw.dng import write_dng
+
+    picture(tmp_path / "in" / "b.png")
+    mosaic = np.random.default_rng(0).integers(200, 600, (96, 128), dtype=np.uint16)
+    write_dng(tmp_path / "in" / "a.dng", mosaic, white_level=1023)
+    # Only the model for pictures is shipped: the raw file is developed.
+    code, found, told = unveil("denoise", tmp_path / "in", "--out", tmp_path / "one", "--json")
+    assert code == 0, told
+    assert [Path(file["output"]).name for file in found["files"]] == ["a.tif", "b.png"]
+    assert [(one["model"], one["files"]) for one in found["models"]] == [("default", 2)]
+    raw_model(tmp_path)
+    code, found, told = unveil("denoise", tmp_path / "in", "--out", tmp_path / "two", "--offset", "level", "--json")
+    assert code == 0, told
+    assert [Path(file["output"]).name for file in found["files"]] == ["a.dng", "b.png"]
+    assert [(one["model"], one["files"]) for one in found["models"]] == [("default", 1), ("default-raw", 1)]
+    assert told.count("chosen by default") == 2
+    code, found, _ = unveil(
+        "denoise", tmp_path / "in", "--out", tmp_path / "two", "--offset", "level", "--skip-existing", "--json"
+    )
+    assert (code, found["ok"], found["skipped"]) == (0, 0, 2)
+    code, found, _ = unveil("denoise", tmp_path / "in", "--out", tmp_path / "three", "--dry-run", "--json")
+    assert (code, found["write"]) == (0, 2)
+    picture(tmp_path / "in" / "a.png")
+    code, _, told = unveil("denoise", tmp_path / "in", "--out", tmp_path / "four", "--format", "png")
+    assert code == 2
+    assert "expected an output of its own" in told
+
+
+def test_the_list_marks_what_comes_with_unveil_and_needs_no_store(installed, tmp_path, monkeypatch, unveil):
+    code, found, told = unveil("models", "list", "--json")
+    assert code == 0, told
+    (row,) = [row for row in found["models"] if row["shipped"]]
+    assert (row["model"], row["shipped"], row["default"], row["domain"]) == ("default", True, True, "display")
+    assert row["facts"]["command"] == ["unveil train --preset phone --data clean --out runs/tiny"]
+    monkeypatch.setenv("UNVEIL_OFFLINE", "1")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # nobody answers there
+    code, _, told = unveil("models", "list")
+    assert code == 0, told
+    assert told.startswith("default: comes with unveil, used for pictures without --model; unet,")
+    assert "note: UNVEIL_OFFLINE is set" in told
+
+
+def test_other_commands_know_the_name(installed, tmp_path, unveil):
+    code, _, told = unveil("models", "show", "default", "--no-measure")
+    assert code == 0, told
+    assert "# Tiny" in told
+    assert "unveil train --preset phone --data clean" in told
+    code, found, told = unveil("models", "verify", "default", "--json")
+    assert code == 0, told
+    assert found["checks"][-1]["found"].startswith("the same bytes")
+    code, _, told = unveil("evaluate", "--model", "default", "--data", tmp_path, "--record")
+    assert code == 2
+    assert "models that come with unveil do not change" in told
 
 
 def test_what_is_really_shipped_is_whole_small_and_denoises():
