@@ -226,6 +226,44 @@ def test_other_commands_know_the_name(installed, tmp_path, unveil):
     assert "models that come with unveil do not change" in told
 
 
+@pytest.mark.slow
+def test_a_wheel_has_the_models_and_denoises_where_nothing_can_be_written(tmp_path):
+    """The package as it is installed, from a built wheel, in a folder of its own, which stays as it was."""
+    import os
+    import subprocess
+    import sys
+    import zipfile
+
+    root = Path(__file__).resolve().parent.parent
+    source = tmp_path / "source"
+    for package in ("raw", "noise", "models", "pipeline", "tuning"):
+        shutil.copytree(root / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copyfile(root / name, source / name)
+    folder = shipping(tmp_path)
+    shutil.copytree(folder, source / "pipeline" / "shipped" / "default", dirs_exist_ok=True)
+    build_wheel = ["-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--quiet", "-w", str(tmp_path), "."]
+    subprocess.run([sys.executable, *build_wheel], cwd=source, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    site = tmp_path / "site"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    before = {path: path.stat().st_mtime_ns for path in site.rglob("*")}
+    photo = picture(tmp_path / "a.png")
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline", "denoise", str(photo), "--out", str(tmp_path / "out"), "--json"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(site), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["models"][0]["sha256"] == named_hash(folder)
+    assert (tmp_path / "out" / "a.png").is_file()
+    assert {path: path.stat().st_mtime_ns for path in site.rglob("*")} == before
+
+
 def test_what_is_really_shipped_is_whole_small_and_denoises():
     """The models of this checkout: hash, size, no path of a machine, and a gain on a picture they never saw."""
     from skimage import data

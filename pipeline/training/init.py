@@ -53,7 +53,8 @@ def initialised(
         _refuse_domain(ref, start.domain)
     student = tree.get("student")
     adapts = isinstance(student, dict) and student.get("teacher") == "start"
-    for place in [tree, *([student] if adapts else [])]:
+    places: list[dict[str, Any]] = [tree, student] if isinstance(student, dict) and adapts else [tree]
+    for place in places:
         _check_declared(ref, place.get("network"), network)
         place["network"] = network
     tree["training"] = {**tree.get("training", {}), "start": reference_of(weights.resolve())}
