@@ -59,7 +59,7 @@ def test_the_network_and_its_use_are_those_of_the_start(tmp_path: Path) -> None:
         ({}, TINY, {"preset": "nafnet"}, r"network\.kind: expected 'unet', that of --init .*, found 'nafnet'"),
         ({"domain": "raw"}, TINY, {}, "expected a model for pictures, found one for raw files"),
         ({}, TINY, {"preset": "raw"}, r"expected a model for raw files, since data\.domain is 'raw'"),
-        ({}, TINY, {"overrides": ["training.start=''"]}, "expected the network to adapt, since student.teacher"),
+        ({}, TINY, {"overrides": ["student.network.width=8"]}, r"network\.width: expected 4, that of --init"),
     ],
 )
 def test_another_shape_or_domain_is_refused(tmp_path, card, spec, arguments, reason):
@@ -73,6 +73,9 @@ def test_init_goes_with_a_new_run_only_and_a_grey_network_with_grey_pictures(tmp
     code, _, told = unveil("train", "--init", start, "--out", tmp_path / "run", "--resume")
     assert code == 2
     assert "--init: expected a new run" in told
+    code, _, told = unveil("train", "--preset", "adapt", "--data", noisy_folder, "--out", tmp_path / "run")
+    assert code == 2
+    assert "training.start: expected the network to adapt" in told
     code, _, told = unveil("train", "--init", start, "--data", noisy_folder, "--out", tmp_path / "run", *QUICK)
     assert code == 2
     assert "expected a grey picture, as the network of --init is for grey ones, found colour" in told

@@ -99,7 +99,6 @@ def pictures_part(
 
 def announce(parts: Sequence[Part], *, given: bool) -> None:
     """Say which model is used for what, and whether the user chose it."""
-    from models import describe
     from pipeline.inference.denoiser import NetworkDenoiser
     from pipeline.inference.shipped import NAMES
 
@@ -107,8 +106,8 @@ def announce(parts: Sequence[Part], *, given: bool) -> None:
         count = f"{len(part.files)} {'raw ' if _is_raw(part) else ''}file{'s' if len(part.files) != 1 else ''}"
         what = ""
         if isinstance(part.denoiser, NetworkDenoiser):
-            facts = describe(part.denoiser.spec)
-            what = f", a {facts['kind']} of {facts['parameters']:,} parameters"
+            parameters = sum(value.numel() for value in part.denoiser.network.parameters())
+            what = f", a {part.denoiser.spec.kind} of {parameters:,} parameters"
         origin = " (comes with unveil)" if part.ref in NAMES else ""
         why = "" if given else "; chosen by default, --model takes another"
         console.print(f"model: {shown(part.ref)}{origin}{what}, for {count}{why}", markup=False, soft_wrap=True)

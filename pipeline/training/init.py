@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from pipeline.config import apply_overrides, check, dump, read_tree
+from pipeline.config import apply_overrides, check, read_tree
 from pipeline.data.paths import shown
 from pipeline.errors import UserError
 
@@ -53,16 +53,21 @@ def initialised(
         _refuse_domain(ref, start.domain)
     student = tree.get("student")
     adapts = isinstance(student, dict) and student.get("teacher") == "start"
-    places: list[dict[str, Any]] = [tree, student] if isinstance(student, dict) and adapts else [tree]
-    for place in places:
-        _check_declared(ref, place.get("network"), network)
-        place["network"] = network
+    for place in _places(tree, adapts):
+        _check_declared(ref, place, network)
+        place["network"] = dict(network)
     tree["training"] = {**tree.get("training", {}), "start": reference_of(weights.resolve())}
     if adapts:
         tree["inference"] = spec_to_dict(start.inference)
-    config = check(apply_overrides(tree, overrides, data))
-    _check_declared(ref, dump(config)["network"], network)
-    return config
+    tree = apply_overrides(tree, overrides, data)
+    for place in _places(tree, adapts):
+        _check_declared(ref, place, network)
+    return check(tree)
+
+
+def _places(tree: dict[str, Any], adapts: bool) -> list[dict[str, Any]]:
+    """Return the tables whose network is that of the start."""
+    return [tree, tree["student"]] if adapts else [tree]
 
 
 def _refuse_domain(ref: str, domain: str) -> None:
@@ -76,15 +81,16 @@ def _refuse_domain(ref: str, domain: str) -> None:
     )
 
 
-def _check_declared(ref: str, declared: Any, network: dict[str, Any]) -> None:
-    """Raise UserError if a network is declared that is not the one that is there."""
-    if not isinstance(declared, dict):
-        return
-    # A network is declared by some of its keys; what is not said may be anything.
-    for key, value in declared.items():
-        have = network.get(key)
-        if (list(have) if isinstance(have, tuple) else have) != (list(value) if isinstance(value, tuple) else value):
+def _check_declared(ref: str, table: dict[str, Any], network: dict[str, Any]) -> None:
+    """Raise UserError if a table declares a network that is not the one that is there; what it leaves out is free."""
+    declared = table.get("network")
+    for key, value in declared.items() if isinstance(declared, dict) else ():
+        if _plain(network.get(key)) != _plain(value):
             raise UserError(
-                f"network.{key}: expected {have!r}, that of --init {shown(ref)}, found {value!r}; leave network out, "
-                f"or start from a network of that shape"
+                f"network.{key}: expected {network.get(key)!r}, that of --init {shown(ref)}, found {value!r}; leave "
+                "network out, or start from a network of that shape"
             )
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

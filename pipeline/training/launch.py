@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.cluster import submitted
-from pipeline.errors import RunError
+from pipeline.errors import RunError, UserError
 from pipeline.registry.promotion import not_promoted
 from pipeline.training.adapt import adapted, as_stored
 from pipeline.training.fit import fit_into
@@ -109,6 +109,11 @@ def train(
 def _with_start(config: TrainConfig) -> TrainConfig:
     """Return the configuration with a local folder, or the name of a shipped model, as `training.start`, which fits."""
     if not config.training.start:
+        if config.student is not None and config.student.teacher == "start":
+            raise UserError(
+                "training.start: expected the network to adapt, since student.teacher is 'start', found none; name one "
+                "with --init, such as --init default"
+            )
         return config
     from pipeline.inference.denoiser import find_weights, read_weights
     from pipeline.inference.shipped import reference_of
