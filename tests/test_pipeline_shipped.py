@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -122,12 +123,12 @@ def test_the_name_means_the_shipped_model_and_a_folder_of_that_name_is_reached_b
     assert shipped.reference_of(find_weights("./default")) == str(tmp_path / "default")
 
 
-def picture(path: Path) -> Path:
+def picture(path: Path, side: int = 64) -> Path:
     from PIL import Image
     from skimage import data
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(data.astronaut()[:64, :80]).save(path)
+    Image.fromarray(data.astronaut()[:side, : side + 16]).save(path)
     return path
 
 
@@ -197,6 +198,43 @@ def test_a_mixed_folder_goes_to_two_models_and_comes_back_as_one_summary(install
     code, _, told = unveil("denoise", tmp_path / "in", "--out", tmp_path / "four", "--format", "png")
     assert code == 2
     assert "expected an output of its own" in told
+
+
+@pytest.mark.parametrize(("offset", "expected"), [("level", True), ("keep", False)])
+def test_a_model_shipped_with_level_leaves_no_cast(tmp_path, monkeypatch, unveil, offset, expected):
+    """A network that does nothing but add a cast: the written file has it, or it is within the promised 1/255."""
+    import imageio.v3 as iio
+    import torch
+
+    network = build(replace(TINY, residual=True), seed=0)
+    with torch.no_grad():
+        for value in network.parameters():
+            value.zero_()
+        network.head.bias.copy_(torch.tensor([0.04, 0.0, -0.03]))
+    spec = replace(TINY, residual=True)
+    save(tmp_path / "w", network, spec=spec, inference=InferenceSpec(), card={})
+    (tmp_path / "card.md").write_text("# Cast\n")
+    (tmp_path / "facts.toml").write_text(FACTS)
+    folder = tmp_path / "shipped"
+    ship(
+        str(tmp_path / "w"),
+        "default",
+        tmp_path / "card.md",
+        tmp_path / "facts.toml",
+        offset=offset,
+        folder=folder,
+    )
+    monkeypatch.setattr(shipped, "FOLDER", folder)
+    photo = picture(tmp_path / "a.png", 160)
+    code, found, told = unveil("denoise", photo, "--out", tmp_path / "out", "--json")
+    assert code == 0, told
+    assert found["files"][0]["offset"]["visible"]
+    assert found["files"][0]["offset"]["corrected"] is expected
+    before, after = (iio.imread(path).astype(np.float64) for path in (photo, tmp_path / "out" / "a.png"))
+    drift = np.abs((after - before).mean(axis=(0, 1)))
+    assert bool(drift.max() < 1) is expected
+    if not expected:
+        assert drift.max() > 7
 
 
 def test_the_list_marks_what_comes_with_unveil_and_needs_no_store(installed, tmp_path, monkeypatch, unveil):
