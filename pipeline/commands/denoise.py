@@ -137,10 +137,10 @@ def denoise(
         if not is_for_raw(ref):
             parts.append(pictures_part(some, ref, out, options, modes=modes, device=device, spread=spread, tile=side))
             continue
-        if side is not None or verify_tiles:
+        if verify_tiles or (given and side is not None):
             raise UserError("--tile, --verify-tiles: expected a model for pictures, found one for raw files")
-        # Levels of raw files are kept in any case: an option for the pictures beside them is no mistake.
-        own = modes if given else {**modes, "offset": None}
+        # What is asked of the pictures beside them is no mistake; levels of raw files are kept in any case.
+        own = {**modes, "offset": None} if not given and offset == "level" else modes
         parts.append(raw_part(some, ref, out, options, modes=own, device=device, spread=spread))
     refuse_shared(parts)
     threads = choose_threads()
