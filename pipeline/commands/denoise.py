@@ -144,7 +144,7 @@ def denoise(
         parts.append(raw_part(some, ref, out, options, modes=own, device=device, spread=spread))
     refuse_shared(parts)
     threads = choose_threads()
-    announce(parts, given=given)
+    announce(parts, given=given, json_output=json_output)
     if verify_tiles and isinstance(parts[0].denoiser, NetworkDenoiser):
         raise typer.Exit(run_verify(parts[0].denoiser, files, json_output=json_output))
     if dry_run:

@@ -97,8 +97,8 @@ def pictures_part(
     )
 
 
-def announce(parts: Sequence[Part], *, given: bool) -> None:
-    """Say which model is used for what, and whether the user chose it."""
+def announce(parts: Sequence[Part], *, given: bool, json_output: bool) -> None:
+    """Say which model is used for what, and whether the user chose it; JSON has that itself, but for the notes."""
     from pipeline.inference.denoiser import NetworkDenoiser
     from pipeline.inference.shipped import NAMES
 
@@ -110,7 +110,8 @@ def announce(parts: Sequence[Part], *, given: bool) -> None:
             what = f", a {part.denoiser.spec.kind} of {parameters:,} parameters"
         origin = " (comes with unveil)" if part.ref in NAMES else ""
         why = "" if given else "; chosen by default, --model takes another"
-        console.print(f"model: {shown(part.ref)}{origin}{what}, for {count}{why}", markup=False, soft_wrap=True)
+        if not json_output:
+            console.print(f"model: {shown(part.ref)}{origin}{what}, for {count}{why}", markup=False, soft_wrap=True)
         for note in part.notes:
             console.print(f"note: {note}", markup=False, style="yellow", soft_wrap=True)
 
