@@ -31,6 +31,7 @@ CARD_NAME = "model.json"
 _MAX_CARD_BYTES = 1 << 20
 _MAX_HEADER_BYTES = 1 << 20
 _MAX_PARAMETERS = 500_000_000
+_LFS_POINTER = b"version https://git-lfs"
 _KEYS = {"format", "network", "inference", "card", "sha256"}
 
 
@@ -186,6 +187,8 @@ def _read_weights(path: Path, spec: NetworkSpec, *, limit: int) -> bytes:
             raise ValueError(f"{path}: larger than {limit} bytes, more than the weights of this network need")
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
+    if data.startswith(_LFS_POINTER):
+        raise ValueError(f"{path}: a pointer of Git LFS, not the weights; run `git lfs pull` in the checkout")
     length = struct.unpack("<Q", data[:8])[0] if len(data) >= 8 else _MAX_HEADER_BYTES + 1
     if length > _MAX_HEADER_BYTES or data[8:9] != b"{":
         raise ValueError(f"{path}: not a safetensors file (pickled weights are never read)")

@@ -53,10 +53,18 @@ def load_config(
     Raises:
         UserError: unknown preset or key, unreadable file, or a value that is out of range.
     """
+    return check(apply_overrides(read_tree(preset=preset, file=file), overrides, data))
+
+
+def read_tree(*, preset: str | None = None, file: Path | None = None) -> dict[str, Any]:
+    """Return the tables of a preset or of a TOML file (not both), unchecked.
+
+    Raises:
+        UserError: unknown preset, or unreadable file.
+    """
     if (preset is None) == (file is None):
         raise UserError(f"--preset or --config: expected exactly one of them; presets are {', '.join(preset_names())}")
-    tree = _read_preset(preset) if preset is not None else _read_toml(typing.cast(Path, file))
-    return check(apply_overrides(tree, overrides, data))
+    return _read_preset(preset) if preset is not None else _read_toml(typing.cast(Path, file))
 
 
 def apply_overrides(tree: dict[str, Any], overrides: Sequence[str], data: str | None) -> dict[str, Any]:

@@ -159,6 +159,10 @@ class TrustConfig(Section):
 class StudentConfig(Section):
     """A plain network that is distilled from the trained one, its teacher, and takes its place."""
 
+    teacher: Literal["trained", "start"] = "trained"
+    """Who makes the targets: a network that learns from the photographs first, or that of `training.start` as it is,
+    from which the student starts too. In the end the run holds the better of the two, or the start if none is."""
+
     network: Network = UNetSpec()
     """What is trained; it denoises in one pass."""
 

@@ -76,6 +76,8 @@ def _check_student(config: TrainConfig) -> None:
             f"student.network.channels: expected network.channels ({config.network.channels}), "
             f"found {config.student.network.channels}"
         )
+    if config.student.teacher == "start" and config.student.network != config.network:
+        raise ValueError("student.network: expected that of network, which is adapted, found another")
     if getattr(config.student.network, "mask_token", "none") != "none":
         raise ValueError("student.network.mask_token: expected 'none', for nothing is hidden from a student")
 

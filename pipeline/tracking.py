@@ -176,6 +176,11 @@ class Tracker:
             self._monitor = SystemMetricsMonitor(self.run_id, sampling_interval=5, resume_logging=True)
             self._monitor.start()
 
+    def tags(self, tags: dict[str, str]) -> None:
+        """Set more tags, later if the server is away."""
+        self._first = (self._first[0], {**self._first[1], **tags})
+        self.send()
+
     def rows(self, rows: list[dict[str, Any]]) -> None:
         """Send rows of log.jsonl as metrics; keeps them for later when the server is away."""
         self._pending += rows

@@ -280,8 +280,7 @@ def test_ctrl_c_ends_the_command_with_130(unveil: Run, tmp_path: Path, photo: np
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ((), "--model, --fit: expected one of the two"),
-        (("--fit", "--model", "x"), "found both"),
+        (("--fit", "--model", "x"), "--model, --fit: expected one of the two"),
         (("--model", "x", "--steps", 5), "--steps: expected with --fit only"),
         (("--fit", "--minutes", 1, "--steps", 5), "--minutes, --steps: expected one of the two"),
         (("--fit", "--minutes", 0), "--minutes: expected 0.05 to 1440, found 0"),

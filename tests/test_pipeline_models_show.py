@@ -115,7 +115,10 @@ def test_a_name_that_is_nothing_lists_what_could_be_meant(unveil: Run) -> None:
     code, facts, text = unveil("models", "show", "masked_swim", "--json")
     assert code == 2
     assert facts is not None
-    assert "masked_swim: expected a weights or run folder, models:/name@alias or a preset (" in text
+    assert (
+        "masked_swim: expected a weights or run folder, models:/name@alias, default or default-raw, or a preset ("
+        in text
+    )
     assert "did you mean the preset 'masked_swin'?" in text
     code, _, text = unveil("models", "show", "no/such/folder")
     assert code == 2

@@ -12,7 +12,8 @@ from pipeline.commands.options import Attention, Draws, Json
 
 def analyze(
     model: Annotated[
-        list[str], typer.Option(metavar="REF", help="Weights folder, run folder, or models:/name@alias; repeatable.")
+        list[str],
+        typer.Option(metavar="REF", help="Weights folder, run folder, models:/name@alias or default; repeatable."),
     ],
     clean: Annotated[Path, typer.Option(metavar="DIR", help="Folder of clean pictures.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Gets analysis.json and figures.")],

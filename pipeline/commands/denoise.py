@@ -12,19 +12,20 @@ from pipeline.commands.options import Attention, Draws, Json, Offset
 
 if TYPE_CHECKING:
     from pipeline.data.depth import BitDepth
-    from pipeline.data.folders import SourceFile
-    from pipeline.inference.denoiser import Denoiser
     from pipeline.inference.fit import FitOptions
-    from pipeline.inference.outputs import OutputOptions
-    from pipeline.inference.results import FilesSummary
-    from pipeline.inference.spread import Spread
 
 
 def denoise(
     sources: Annotated[list[Path], typer.Argument(metavar="SRC...", help="Pictures, or folders of them.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where to write; the tree is mirrored there.")],
     model: Annotated[
-        str | None, typer.Option(metavar="REF", help="Weights folder, run folder, or models:/name@alias.")
+        str | None,
+        typer.Option(
+            metavar="REF",
+            help="Weights folder, run folder, models:/name@alias, default or default-raw. Without it and --fit the "
+            "models that come with unveil: default for pictures, default-raw for raw files.",
+            show_default=False,
+        ),
     ] = None,
     fit: Annotated[bool, typer.Option("--fit", help="No model: train a network on each photo alone.")] = False,
     minutes: Annotated[float | None, typer.Option(help="With --fit: time for each photo; by default by size.")] = None,
@@ -85,20 +86,20 @@ def denoise(
     ] = False,
     json_output: Json = False,
 ) -> None:
-    """Denoise pictures with a model, or with --fit without one; size, bit depth and metadata stay.
+    """Denoise pictures with the model that comes with unveil, or with yours; size, bit depth and metadata stay.
 
     No input is ever overwritten. Exit code 0: all done, 3: some files failed, 1: all failed, 130: stopped by Ctrl-C or
     SIGTERM, which leaves what is finished and nothing else.
     """
+    from pipeline.commands.denoise_parts import announce, dry_parts, pictures_part, refuse_shared, run_parts, split
+    from pipeline.commands.denoise_raw import raw_part
     from pipeline.commands.denoise_tiles import run_verify, tile_side
-    from pipeline.console import console, print_json, tell_lines
+    from pipeline.console import console
     from pipeline.data.allocator import keep_freed_memory
     from pipeline.data.folders import scan
     from pipeline.data.images import DENOISED_SUFFIXES
-    from pipeline.data.paths import shown
     from pipeline.errors import UserError
-    from pipeline.inference.denoiser import NetworkDenoiser, load_denoiser
-    from pipeline.inference.modes import in_words, with_mode
+    from pipeline.inference.denoiser import NetworkDenoiser
     from pipeline.inference.outputs import OutputOptions, plan_outputs
     from pipeline.inference.raw_files import is_for_raw
     from pipeline.inference.spread import Spread, workers_of
@@ -120,62 +121,35 @@ def denoise(
         model, fit=fit, minutes=minutes, steps=steps, seed=seed, attention=attention, draws=draws, offset=offset
     )
     files = scan(sources, exclude=_earlier_outputs(sources, out, suffix), suffixes=DENOISED_SUFFIXES)
-    if model is not None and is_for_raw(model):
-        from pipeline.commands.denoise_raw import run_raw
-
-        if side is not None or verify_tiles:
-            raise UserError("--tile, --verify-tiles: expected a model for pictures, found one for raw files")
-        code = run_raw(
-            files,
-            model,
-            out,
-            options,
-            attention=attention,
-            draws=draws,
-            offset=offset,
-            device=device,
-            spread=spread,
-            dry_run=dry_run,
-            json_output=json_output,
-        )
-        raise typer.Exit(code)
-    # Before the model is loaded: a mistake in the paths should not cost the wait.
-    outputs = plan_outputs(files, out, options)
     keep_freed_memory()
     if fitting is not None:
         if spread.workers:
             raise UserError("--workers: expected with --model only; a fit uses all threads for one photo")
         from pipeline.commands.denoise_fit import run_dry_fit, run_fit
 
+        plan_outputs(files, out, options)  # a mistake in the paths should not cost the wait
         run = run_dry_fit if dry_run else run_fit
         raise typer.Exit(run(files, out, replace(fitting, device=device), options, json_output=json_output))
-    assert model is not None  # _fit_options has seen to it
-    denoiser, warning = with_mode(load_denoiser(model, device), attention=attention, draws=draws, offset=offset)
+    given = model is not None
+    modes = {"attention": attention, "draws": draws, "offset": offset}
+    parts = []
+    for ref, some in [(model, files)] if model is not None else split(files):
+        if not is_for_raw(ref):
+            parts.append(pictures_part(some, ref, out, options, modes=modes, device=device, spread=spread, tile=side))
+            continue
+        if verify_tiles or (given and side is not None):
+            raise UserError("--tile, --verify-tiles: expected a model for pictures, found one for raw files")
+        # What is asked of the pictures beside them is no mistake; levels of raw files are kept in any case.
+        own = {**modes, "offset": None} if not given and offset == "level" else modes
+        parts.append(raw_part(some, ref, out, options, modes=own, device=device, spread=spread))
+    refuse_shared(parts)
     threads = choose_threads()
-    if isinstance(denoiser, NetworkDenoiser):
-        denoiser.tile = side
-        if verify_tiles:
-            raise typer.Exit(run_verify(denoiser, files, json_output=json_output))
-    if warning:
-        console.print(f"note: {warning}", markup=False, style="yellow", soft_wrap=True)
+    announce(parts, given=given, json_output=json_output)
+    if verify_tiles and isinstance(parts[0].denoiser, NetworkDenoiser):
+        raise typer.Exit(run_verify(parts[0].denoiser, files, json_output=json_output))
     if dry_run:
-        from pipeline.commands.denoise_plan import run_dry
-        from pipeline.inference.dry_run import measured_speed
-        from pipeline.inference.files import made_with
-
-        speed = measured_speed(denoiser) if isinstance(denoiser, NetworkDenoiser) else None
-        known = made_with(denoiser, options)
-        raise typer.Exit(run_dry(files, outputs, out, options, known, speed, json_output=json_output))
-    summary = _run(files, denoiser, out, options, spread)
-    mode = denoiser.describe() if isinstance(denoiser, NetworkDenoiser) else None
-    if json_output:
-        tell_lines(summary.failures())
-        print_json({**summary.to_dict(), "mode": mode, "threads": threads, "warning": warning})
-    else:
-        tell_lines(summary.told(shown(out)))
-        if mode and mode["passes"] > 1:
-            console.print(f"{in_words(mode)}: {mode['passes']} passes of the network", markup=False, soft_wrap=True)
-    raise typer.Exit(summary.exit_code())
+        raise typer.Exit(dry_parts(parts, out, options, json_output=json_output))
+    raise typer.Exit(run_parts(parts, out, threads=threads, given=given, json_output=json_output))
 
 
 def _fit_options(
@@ -193,15 +167,12 @@ def _fit_options(
     from pipeline.errors import UserError
     from pipeline.inference.fit import FitOptions
 
-    if (model is None) != fit:
-        raise UserError(
-            "--model, --fit: expected one of the two, a model or a fit to each photo alone, found "
-            + ("both" if fit else "neither")
-        )
+    if model is not None and fit:
+        raise UserError("--model, --fit: expected one of the two, a model or a fit to each photo alone, found both")
     if not fit:
         for option, value in (("minutes", minutes), ("steps", steps), ("seed", seed)):
             if value is not None:
-                raise UserError(f"--{option}: expected with --fit only, found it with --model")
+                raise UserError(f"--{option}: expected with --fit only, found it without")
         return None
     if attention is not None:
         raise UserError("--attention: expected with --model only; the network of a fit has no attention masks")
@@ -228,13 +199,3 @@ def _earlier_outputs(sources: list[Path], out: Path, suffix: str) -> list[str | 
     if not any(source.resolve().is_relative_to(out.resolve()) for source in sources):
         return [out]
     return [f"*{glob.escape(suffix)}.*"] if suffix else []
-
-
-def _run(
-    files: list[SourceFile], denoiser: Denoiser, out: Path, options: OutputOptions, spread: Spread
-) -> FilesSummary:
-    from pipeline.console import file_progress
-    from pipeline.inference.files import denoise_files
-
-    with file_progress("denoise", len(files)) as tell:
-        return denoise_files(files, denoiser, out, options, spread=spread, on_progress=tell)

@@ -54,8 +54,10 @@ def run_dry_fit(
     import torch
 
     from pipeline.commands.denoise_plan import run_dry
+    from pipeline.inference.dry_run import plan_files
     from pipeline.inference.fit import fitted_with
     from pipeline.inference.fit_settings import time_of
+    from pipeline.inference.manifest import Known
     from pipeline.inference.outputs import plan_outputs
 
     def seconds_of(pixels: int) -> float:
@@ -64,7 +66,8 @@ def run_dry_fit(
     outputs = plan_outputs(files, out, written)
     # Steps take what they take.
     known = seconds_of if options.steps is None else None
-    return run_dry(files, outputs, out, written, fitted_with(options, written), known, json_output=json_output)
+    would_be = plan_files(files, outputs, written, Known(out, fitted_with(options, written)), known)
+    return run_dry(would_be, out, json_output=json_output)
 
 
 def _why(summary: FitSummary) -> list[str]:

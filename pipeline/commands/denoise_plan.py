@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pipeline.data.folders import SourceFile
-    from pipeline.inference.outputs import OutputOptions
+    from pipeline.inference.dry_run import Planned
 
 
-def run_dry(
-    files: Sequence[SourceFile],
-    outputs: Sequence[Path],
-    out: Path,
-    options: OutputOptions,
-    made_with: Mapping[str, Any],
-    seconds_of: Callable[[int], float] | None,
-    *,
-    json_output: bool,
-) -> int:
-    """Tell what a run would do, write nothing, and return the exit code that headers alone would lead to."""
+def run_dry(files: Iterable[Planned], out: Path, *, json_output: bool) -> int:
+    """Tell what a run would do, write nothing, and return the exit code that headers alone would lead to.
+
+    Args:
+        files: of `pipeline.inference.dry_run.plan_files`; each is told as it comes.
+        out: the output folder.
+        json_output: one object on stdout instead of lines.
+    """
     from pipeline.console import console, print_json
     from pipeline.data.paths import shown
-    from pipeline.inference.dry_run import plan_files, spoken, summarised
-    from pipeline.inference.manifest import Known
+    from pipeline.inference.dry_run import spoken, summarised
 
     planned = []
-    for file in plan_files(files, outputs, options, Known(out, made_with), seconds_of):
+    for file in files:
         planned.append(file)
         if not json_output:
             console.print(file.told(), markup=False, soft_wrap=True, style="red" if file.action == "fail" else None)

@@ -4,70 +4,59 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from pipeline.commands.denoise_parts import Part, Told
 from pipeline.data.folders import SourceFile
 
 if TYPE_CHECKING:
     from pipeline.inference.outputs import OutputOptions
+    from pipeline.inference.results import FilesSummary
     from pipeline.inference.spread import Spread
 
 
-def run_raw(
+def raw_part(
     files: Sequence[SourceFile],
-    model: str,
+    ref: str,
     out: Path,
     options: OutputOptions,
     *,
-    attention: str | None,
-    draws: int | None,
-    offset: str | None,
+    modes: dict[str, Any],
     device: str,
     spread: Spread,
-    dry_run: bool,
-    json_output: bool,
-) -> int:
-    """Denoise raw files with a model trained on raw, tell what became of them, and return the exit code."""
-    from pipeline.console import console, file_progress, print_json, tell_lines
-    from pipeline.data.allocator import keep_freed_memory
-    from pipeline.data.paths import shown
+) -> Part:
+    """Load a model trained on raw for the raw files among ``files``; paths are checked before."""
     from pipeline.errors import UserError
     from pipeline.inference.denoiser import NetworkDenoiser, load_denoiser
+    from pipeline.inference.dry_run import measured_speed
     from pipeline.inference.files import made_with
     from pipeline.inference.manifest import kept
-    from pipeline.inference.modes import in_words, with_mode
+    from pipeline.inference.modes import with_mode
     from pipeline.inference.raw_denoiser import RawDenoiser
     from pipeline.inference.raw_files import denoise_raw_files, plan_raw_outputs, raws_among
 
-    if offset not in (None, "keep"):
-        raise UserError(f"--offset: expected keep with a model trained on raw, found {offset!r}")
+    if modes["offset"] not in (None, "keep"):
+        raise UserError(f"--offset: expected keep with a model trained on raw, found {modes['offset']!r}")
     raws, left_out = raws_among(files)
     outputs = plan_raw_outputs(raws, out, options)
-    keep_freed_memory()
-    network, warning = with_mode(load_denoiser(model, device), attention=attention, draws=draws)
+    network, warning = with_mode(load_denoiser(ref, device), **{**modes, "offset": None})
     assert isinstance(network, NetworkDenoiser)
     denoiser = RawDenoiser(network)
-    notes = [note for note in (left_out, warning) if note]
-    for note in notes:
-        console.print(f"note: {note}", markup=False, style="yellow", soft_wrap=True)
-    if dry_run:
-        from pipeline.commands.denoise_plan import run_dry
-        from pipeline.inference.dry_run import measured_speed
+    facts = made_with(network, options)
 
-        speed = measured_speed(denoiser)
-        return run_dry(raws, outputs, out, options, made_with(network, options), speed, json_output=json_output)
-    with (
-        kept(out, made_with(network, options), outputs) as manifest,
-        file_progress("denoise", len(raws)) as tell,
-    ):
-        summary = denoise_raw_files(
-            raws, outputs, denoiser, options, spread=spread, manifest=manifest, on_progress=tell
-        )
-    mode = network.describe()
-    if json_output:
-        tell_lines(summary.failures())
-        print_json({**summary.to_dict(), "mode": mode, "warning": "; ".join(notes) or None})
-    else:
-        tell_lines(summary.told(shown(out)))
-        console.print(f"{in_words(mode)}: {mode['passes']} passes of the network", markup=False, soft_wrap=True)
-    return summary.exit_code()
+    def run(tell: Told) -> FilesSummary:
+        with kept(out, facts, outputs) as manifest:
+            return denoise_raw_files(
+                raws, outputs, denoiser, options, spread=spread, manifest=manifest, on_progress=tell
+            )
+
+    return Part(
+        ref=ref,
+        files=raws,
+        outputs=outputs,
+        denoiser=network,
+        made_with=facts,
+        run=run,
+        speed=lambda: measured_speed(denoiser),
+        notes=[note for note in (left_out, warning) if note],
+    )

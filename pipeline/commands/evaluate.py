@@ -19,8 +19,8 @@ def evaluate(
         list[str] | None,
         typer.Option(
             metavar="REF",
-            help="Weights folder, run folder, or models:/name@alias; LABEL=REF names it. Any number of times; runs "
-            "that differ by their seed alone get one label.",
+            help="Weights folder, run folder, models:/name@alias or default; LABEL=REF names it. Any number of times; "
+            "runs that differ by their seed alone get one label.",
             show_default=False,
         ),
     ] = None,

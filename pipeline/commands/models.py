@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,25 +23,57 @@ models_app = typer.Typer(
 )
 
 _Ref = Annotated[
-    str, typer.Argument(help="Weights folder, run folder, models:/name@alias, models:/name/3 or runs:/id.")
+    str, typer.Argument(help="Weights folder, run folder, models:/name@alias, models:/name/3, runs:/id or default.")
 ]
 
 
 @models_app.command("list")
 def list_registered(json_output: Json = False) -> None:
-    """List the registered versions, newest first."""
+    """List the models that come with unveil, and the registered versions, newest first."""
     from pipeline.data.paths import shown
+    from pipeline.errors import RunError
+    from pipeline.inference.shipped import list_shipped
     from pipeline.registry.listing import list_models
     from pipeline.tracking import masked_uri
 
-    rows = list_models()
+    shipped, rows, problem = list_shipped(), [], None
+    named = "MLFLOW_TRACKING_URI" in os.environ  # MLflow sets it too, once it is asked
+    try:
+        if shipped and os.environ.get("UNVEIL_OFFLINE", "") not in ("", "0"):
+            problem = "UNVEIL_OFFLINE is set, so the registry was not asked"
+        else:
+            rows = list_models()
+    except RunError as error:
+        if named or not shipped:
+            raise  # who named a server wants its models
+        problem = str(error)
     if json_output:
-        print_json({"registry": masked_uri(), "models": rows})
+        registered = [{**row, "shipped": False, "default": False} for row in rows]
+        print_json({"registry": masked_uri(), "models": [*registered, *shipped], "problem": problem})
+        return
+    _print(shipped, rows, "" if problem else masked_uri())
+    if problem:
+        console.print(f"note: {shown(problem)}", markup=False, style="yellow", soft_wrap=True)
+
+
+def _print(shipped: list[dict[str, Any]], rows: list[dict[str, Any]], registry: str) -> None:
+    """Print what comes with unveil as lines, and what is registered as a table; without one if no registry answers."""
+    from pipeline.data.paths import shown
+
+    for one in shipped:
+        kind = "raw files" if one["domain"] == "raw" else "pictures"
+        console.print(
+            f"{one['model']}: comes with unveil, used for {kind} without --model; {one['network']}, "
+            f"{one['parameters']:,} parameters",
+            markup=False,
+            soft_wrap=True,
+        )
+    if not registry:
         return
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("model", "version", "aliases", "gate", "created", "run", title=masked_uri())
+    table = Table("model", "version", "aliases", "gate", "created", "run", title=registry)
     for row in rows:
         created = datetime.fromtimestamp(row["created"], UTC).strftime("%Y-%m-%d %H:%M")
         # The word alone; `show` and --json have the reason.

@@ -15,7 +15,7 @@ _ATTENTION = ("off", "seeded")
 
 
 def export(
-    ref: Annotated[str, typer.Argument(help="Weights folder, run folder, models:/name@alias or runs:/id.")],
+    ref: Annotated[str, typer.Argument(help="Weights folder, run folder, models:/name@alias, runs:/id or default.")],
     out: Annotated[
         Path, typer.Option("--out", help="New file; for pt2 and onnx, how to use it is written beside it as .json.")
     ],

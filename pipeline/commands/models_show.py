@@ -20,8 +20,8 @@ def show(
     ref: Annotated[
         str,
         typer.Argument(
-            help="Weights folder, run folder, models:/name@alias, models:/name/3 or runs:/id; or a preset, which "
-            "needs no weights."
+            help="Weights folder, run folder, models:/name@alias, models:/name/3, runs:/id or default; or a preset, "
+            "which needs no weights."
         ),
     ],
     measure: Annotated[
@@ -31,6 +31,7 @@ def show(
 ) -> None:
     """Show size, cost, receptive field, inference mode and card of a model or a preset."""
     from pipeline.config import preset_names
+    from pipeline.inference.shipped import NAMES
 
     # A folder goes first: what lies there is what the other commands would take.
     facts = _of_preset(ref) if ref in preset_names() and not Path(ref).exists() else _of_weights(ref, measure)
@@ -45,6 +46,8 @@ def show(
         # A card may come from anywhere: nothing in it may restyle or command the terminal.
         table.add_row(Text(shown(name)), Text(shown(value)))
     console.print(table)
+    if facts["model"] in NAMES and facts["readme"]:
+        console.print(facts["readme"], markup=False, soft_wrap=True)
 
 
 def networks(json_output: Json = False) -> None:
@@ -109,13 +112,14 @@ def _check(ref: str) -> None:
     """Say what presets there are before a name that is nothing else is looked for as a folder."""
     from pipeline.config import preset_names
     from pipeline.errors import UserError
+    from pipeline.inference.shipped import NAMES
 
-    if ref.startswith(("models:/", "runs:/")) or Path(ref).exists() or "/" in ref:
+    if ref in NAMES or ref.startswith(("models:/", "runs:/")) or Path(ref).exists() or "/" in ref:
         return
     close = difflib.get_close_matches(ref, preset_names(), 1)
     hint = f"; did you mean the preset '{close[0]}'?" if close else ""
     raise UserError(
-        f"{shown(ref)}: expected a weights or run folder, models:/name@alias or a preset "
+        f"{shown(ref)}: expected a weights or run folder, models:/name@alias, {' or '.join(NAMES)}, or a preset "
         f"({', '.join(preset_names())}), found nothing of that name{hint}"
     )
 
@@ -177,7 +181,12 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     rows += [(f"evaluated on {name}", _evaluation(found)) for name, found in facts["evaluations"].items()]
     if facts["licence"] is not None:
         rows.append(("licence of the data", facts["licence"]))
-    card = flatten({name: value for name, value in facts["card"].items() if name not in ("config", "gate")})
+    adapted = facts["card"].get("adaptation")
+    if isinstance(adapted, dict):
+        rows.append(("adapted", f"from {adapted.get('start')}; kept: {adapted.get('kept')}, {adapted.get('why')}"))
+    # What a shipped model's makers say of it stands in its README, which follows.
+    elsewhere = ("config", "gate", "adaptation", "shipped")
+    card = flatten({name: value for name, value in facts["card"].items() if name not in elsewhere})
     rows += [(name, str(value)) for name, value in card.items()]
     return [*rows, ("sha256", facts["sha256"])] if facts["sha256"] else rows
 

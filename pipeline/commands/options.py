@@ -13,7 +13,7 @@ Overrides = Annotated[
 Preset = Annotated[str | None, typer.Option("--preset", help="A shipped preset; train takes photos by default.")]
 Config = Annotated[Path | None, typer.Option("--config", help="TOML file with the configuration.")]
 Data = Annotated[str | None, typer.Option("--data", help="Folder of images: noisy, or clean with a noise recipe.")]
-Model = Annotated[str, typer.Option(metavar="REF", help="Weights folder, run folder, or models:/name@alias.")]
+Model = Annotated[str, typer.Option(metavar="REF", help="Weights folder, run folder, models:/name@alias or default.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Attention = Annotated[

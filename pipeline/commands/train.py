@@ -31,13 +31,23 @@ def train(
     preset: Preset = None,
     config: Config = None,
     data: Data = None,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            "--init",
+            metavar="REF",
+            help="Start from a finished network: default, a run or weights folder, models:/name@alias. Without a "
+            "preset it is adapted to the photos of --data in minutes, or kept as it is if that does not help.",
+            show_default=False,
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in --out from its latest checkpoint.")
     ] = False,
     json_output: Json = False,
 ) -> None:
     """Train a denoiser, track it in MLflow and register it."""
-    resolved = _resolve(out, overrides or [], preset, config, data, resume=resume)
+    resolved = _resolve(out, overrides or [], preset, config, data, init=init, resume=resume)
     result = run_with_progress(resolved, out, resume=resume)
     if json_output:
         from pipeline.training.launch import as_json
@@ -45,6 +55,8 @@ def train(
         print_json(as_json(result))
         return
     console.print(f"weights     {result.weights}", soft_wrap=True, markup=False)
+    if result.kept is not None:
+        console.print(f"kept        {result.kept} ({result.kept_why})", soft_wrap=True, markup=False)
     if result.gate is not None:
         from pipeline.training.rundir import gate_text
 
@@ -63,10 +75,18 @@ def _resolve(
     config: Path | None,
     data: str | None,
     *,
+    init: str | None,
     resume: bool,
 ) -> TrainConfig:
     from pipeline.config import check, dump, load_config
 
+    if init is not None:
+        from pipeline.errors import UserError
+        from pipeline.training.init import initialised
+
+        if resume:
+            raise UserError("--init: expected a new run, found --resume; the run in --out knows what it started from")
+        return initialised(init, preset=preset, file=config, overrides=overrides, data=data)
     if resume and preset is None and config is None:
         # What the folder says, unless the call says more.
         from pipeline.config import apply_overrides

@@ -10,6 +10,7 @@ from pipeline.errors import UserError
 from pipeline.evaluation.cases import CaseSet
 from pipeline.evaluation.contenders import NOISY, Model
 from pipeline.inference.denoiser import Denoiser, NetworkDenoiser
+from pipeline.inference.shipped import NAMES
 
 
 def check_recordable(ref: str) -> None:
@@ -18,6 +19,11 @@ def check_recordable(ref: str) -> None:
         raise UserError(
             f"--record: expected a weights folder or a run folder, found {ref}; registered models do not change: "
             "`unveil models pull` it, record, and `unveil models register` it again"
+        )
+    if ref in NAMES:
+        raise UserError(
+            f"--record: expected a weights folder or a run folder, found {ref}; models that come with unveil do not "
+            f"change: `unveil models pull {ref} --out FOLDER`, and record in that"
         )
 
 

@@ -14,6 +14,7 @@ from pipeline.data.image_types import without_alpha
 from pipeline.data.paths import shown
 from pipeline.errors import UserError
 from pipeline.inference.offset import mended
+from pipeline.inference.shipped import NAMES, find_shipped
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -140,8 +141,8 @@ def load_denoiser(ref: str, device: str = "auto") -> NetworkDenoiser:
     """Load the model that ``ref`` names.
 
     Args:
-        ref: a weights folder, a run folder (which has ``weights/``), or an MLflow URI
-            (``models:/name@alias``, ``models:/name/3``, ``runs:/...``).
+        ref: the name of a shipped model (``default``, ``default-raw``), a weights folder, a run folder (which has
+            ``weights/``), or an MLflow URI (``models:/name@alias``, ``models:/name/3``, ``runs:/...``).
         device: see `NetworkDenoiser`.
 
     Raises:
@@ -166,6 +167,8 @@ def read_weights(ref: str, spec: NetworkSpec) -> dict[str, Tensor]:
 
 def find_weights(ref: str) -> Path:
     """Return the local weights folder that ``ref`` names, fetching it from the registry if need be."""
+    if ref in NAMES:
+        return find_shipped(ref)
     if ref.startswith(("models:/", "runs:/")):
         from pipeline.registry.pull import fetch
 
@@ -176,8 +179,8 @@ def find_weights(ref: str) -> Path:
             return candidate
     found = "a folder without them" if folder.is_dir() else "a file" if folder.exists() else "nothing there"
     raise UserError(
-        f"{shown(ref)}: expected a weights folder ({WEIGHTS_NAME} and {CARD_NAME}), a run folder, or "
-        f"models:/name@alias; found {found}"
+        f"{shown(ref)}: expected a weights folder ({WEIGHTS_NAME} and {CARD_NAME}), a run folder, "
+        f"models:/name@alias, or {' or '.join(NAMES)}; found {found}"
     )
 
 

@@ -13,7 +13,7 @@ from pipeline.data.failures import failure_line
 from pipeline.data.folders import SourceFile
 from pipeline.data.paths import shown
 from pipeline.data.tiff_pages import pages_of
-from pipeline.inference.denoiser import Denoiser, NetworkDenoiser
+from pipeline.inference.denoiser import Denoiser, NetworkDenoiser, load_denoiser
 from pipeline.inference.flight import flight_of
 from pipeline.inference.interrupts import interruptible
 from pipeline.inference.large import denoise_large
@@ -26,6 +26,7 @@ from pipeline.inference.results import FileResult as FileResult
 from pipeline.inference.results import FilesSummary as FilesSummary
 from pipeline.inference.results import Made as Made
 from pipeline.inference.results import Status
+from pipeline.inference.shipped import reference_of
 from pipeline.inference.spread import Spread
 from pipeline.inference.stacks import denoise_stack
 from pipeline.inference.staging import Convert, Staged, discard, stage
@@ -88,7 +89,7 @@ def denoise_files(
     with kept(out, made_with(denoiser, options), outputs) as manifest:
         work: Work = flight_of(denoiser, convert, identified=True)
         if isinstance(denoiser, NetworkDenoiser):
-            build = partial(_elsewhere, denoiser.folder.absolute(), denoiser.inference, options, denoiser.tile)
+            build = partial(_elsewhere, reference_of(denoiser.folder), denoiser.inference, options, denoiser.tile)
             work = spread.over(work, build, gpu=denoiser.device != "cpu")
         return convert_files(sources, outputs, convert, options, work=work, manifest=manifest, on_progress=on_progress)
 
@@ -241,11 +242,9 @@ def in_turn(convert: Convert, identified: bool, jobs: Iterable[Job]) -> Iterator
         yield job, stage(convert, job.source, job.output, identified=identified)
 
 
-def _elsewhere(
-    folder: Path, inference: InferenceSpec, options: OutputOptions, tile: int | None, device: str
-) -> Convert:
+def _elsewhere(ref: str, inference: InferenceSpec, options: OutputOptions, tile: int | None, device: str) -> Convert:
     """Return what makes the files in another process; weights and files lie where both see them."""
-    denoiser = NetworkDenoiser(folder, device).using(inference)
+    denoiser = load_denoiser(ref, device).using(inference)
     denoiser.tile = tile
     return partial(_denoise_file, denoiser, options)
 

@@ -14,11 +14,12 @@ from pipeline.data.folders import SourceFile
 from pipeline.data.images import metadata_of_raw, read_image, read_raw_file, replacing, write_image
 from pipeline.data.paths import shown
 from pipeline.errors import UserError
-from pipeline.inference.denoiser import CARD_NAME, NetworkDenoiser, find_weights
+from pipeline.inference.denoiser import CARD_NAME, find_weights, load_denoiser
 from pipeline.inference.files import HERE, convert_files, in_turn
 from pipeline.inference.outputs import DEFAULT, OUTPUT_FORMATS, OutputOptions, plan_outputs
 from pipeline.inference.picture import joined
 from pipeline.inference.results import FileResult, FilesSummary, Made
+from pipeline.inference.shipped import reference_of
 from pipeline.inference.spread import Spread
 from pipeline.inference.staging import Convert
 from raw.files import RAW_SUFFIXES
@@ -92,18 +93,18 @@ def denoise_raw_files(
     identified, network = manifest is not None, denoiser.network
     work = spread.over(
         partial(in_turn, convert, identified),
-        partial(_elsewhere, network.folder.absolute(), network.inference, options),
+        partial(_elsewhere, reference_of(network.folder), network.inference, options),
         gpu=network.device != "cpu",
         identified=identified,
     )
     return convert_files(sources, outputs, convert, options, work=work, manifest=manifest, on_progress=on_progress)
 
 
-def _elsewhere(folder: Path, inference: InferenceSpec, options: OutputOptions, device: str) -> Convert:
+def _elsewhere(ref: str, inference: InferenceSpec, options: OutputOptions, device: str) -> Convert:
     """Return what makes the files in another process; weights and files lie where both see them."""
     from pipeline.inference.raw_denoiser import RawDenoiser
 
-    return partial(_denoise_raw_file, RawDenoiser(NetworkDenoiser(folder, device).using(inference)), options)
+    return partial(_denoise_raw_file, RawDenoiser(load_denoiser(ref, device).using(inference)), options)
 
 
 def _denoise_raw_file(denoiser: RawDenoiser, options: OutputOptions, source: Path, output: Path) -> Made:

@@ -121,8 +121,16 @@ def _method(card: Mapping[str, Any]) -> list[str]:
         "optimiser": config.get("optimizer"),
         "training": card.get("training"),
         "weights of step": card.get("weights_of_step"),
+        "adapted from a finished network": _adaptation(card),
     }
     return [f"- {name}: {_pairs(value)}" for name, value in rows.items() if value not in (None, {}, ())]
+
+
+def _adaptation(card: Mapping[str, Any]) -> dict[str, Any] | None:
+    found = card.get("adaptation")
+    if not isinstance(found, Mapping):
+        return None
+    return {name: found.get(name) for name in ("start", "kept", "why")}
 
 
 def _measured(card: Mapping[str, Any]) -> list[str]:

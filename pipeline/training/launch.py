@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.cluster import submitted
-from pipeline.errors import RunError
+from pipeline.errors import RunError, UserError
 from pipeline.registry.promotion import not_promoted
 from pipeline.training.adapt import adapted, as_stored
 from pipeline.training.fit import fit_into
 from pipeline.training.follow import following, open_tracker
 from pipeline.training.history import read_history
 from pipeline.training.intake import Listener, data_card, read_source
-from pipeline.training.rundir import claim, locked, read_gate, store, write_json
-from pipeline.training.stages import train_in_stages
+from pipeline.training.rundir import claim, locked, read_gate, read_kept, store, write_json
+from pipeline.training.stages import check_colours, train_in_stages
 from pipeline.training.stopping import StoppedError, Stopping, stopping_on_signals
 
 if TYPE_CHECKING:
@@ -46,6 +46,10 @@ class TrainResult:
     final_loss: float
     gate: dict[str, Any] | None
     """Whether the network can be trusted: passed, why, measures; None if it was trained with clean images."""
+    kept: str | None = None
+    """Of a run that adapts a network: ``adapted``, or ``start`` if that did not help; None for others."""
+    kept_why: str | None = None
+    """What that rests on, in a line."""
 
 
 def train(
@@ -66,6 +70,7 @@ def train(
         check_store()
     config = _with_start(config)
     source, manifest = read_source(config, listen)
+    check_colours(config, source)
     with locked(run_dir) as token, stopping_on_signals(run_dir, listen) as stopping:
         if submitted():
             # A job begins in a temporary copy of its upload, which another node on this machine may unpack anew.
@@ -102,14 +107,20 @@ def train(
 
 
 def _with_start(config: TrainConfig) -> TrainConfig:
-    """Return the configuration with a local folder as `training.start`, whose weights fit."""
+    """Return the configuration with a local folder, or the name of a shipped model, as `training.start`, which fits."""
     if not config.training.start:
+        if config.student is not None and config.student.teacher == "start":
+            raise UserError(
+                "training.start: expected the network to adapt, since student.teacher is 'start', found none; name one "
+                "with --init, such as --init default"
+            )
         return config
     from pipeline.inference.denoiser import find_weights, read_weights
+    from pipeline.inference.shipped import reference_of
 
-    folder = find_weights(config.training.start).resolve()
-    read_weights(str(folder), config.network)
-    return config.model_copy(update={"training": config.training.model_copy(update={"start": str(folder)})})
+    start = reference_of(find_weights(config.training.start).resolve())
+    read_weights(start, config.network)
+    return config.model_copy(update={"training": config.training.model_copy(update={"start": start})})
 
 
 def _register(
@@ -149,6 +160,7 @@ def _register_now(config: TrainConfig, run_dir: Path, tracker: Tracker) -> Regis
 
 def _result(config: TrainConfig, run_dir: Path, run_id: str, registered: Registered) -> TrainResult:
     history = read_history(run_dir)
+    kept = read_kept(run_dir / "weights") or {}
     return TrainResult(
         run_dir=str(run_dir),
         weights=str(run_dir / "weights"),
@@ -160,6 +172,8 @@ def _result(config: TrainConfig, run_dir: Path, run_id: str, registered: Registe
         seconds=history[-1]["seconds"] if history else 0.0,
         final_loss=history[-1]["loss"] if history else float("nan"),
         gate=read_gate(run_dir / "weights"),
+        kept=kept.get("kept"),
+        kept_why=kept.get("why"),
     )
 
 

@@ -97,6 +97,15 @@ def read_gate(weights: Path) -> dict[str, Any] | None:
     return None
 
 
+def read_kept(weights: Path) -> dict[str, Any] | None:
+    """Return what the weights of a run that adapts a network say of the choice; None if they say nothing."""
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        kept = json.loads((weights / "model.json").read_text("utf-8"))["card"]["adaptation"]
+        if kept["kept"] in ("start", "adapted"):
+            return dict(kept)
+    return None
+
+
 def gate_text(gate: dict[str, Any]) -> str:
     """Return a gate as one line for people."""
     return f"passed ({gate['why']})" if gate["passed"] else f"failed: {gate['why']}"
