@@ -117,7 +117,8 @@ def _check_made_raw(config: TrainConfig) -> None:
         raise ValueError(
             f"noise.jpeg: expected none with data.domain 'raw', which is not compressed, found {noise.jpeg}"
         )
-    if noise.rendering != Rendering():
-        raise ValueError("noise.rendering: expected none with data.domain 'raw', which is not developed, found one")
+    for name, plain in (("rendering", Rendering()), ("saturation", None)):
+        if getattr(noise, name) != plain:
+            raise ValueError(f"noise.{name}: expected none with data.domain 'raw', which is not developed, found one")
     if config.feed.device == "trainer":
         raise ValueError("feed.device: expected 'actors' with data.domain 'raw', found 'trainer'")

@@ -146,6 +146,7 @@ def test_the_network_is_told_the_noise(pictures: Path) -> None:
         ("noise.kind=gaussian", "noise.kind: expected 'camera' with data.domain 'raw', found 'gaussian'"),
         ("noise.jpeg=[70,90]", "noise.jpeg: expected none with data.domain 'raw'"),
         ("noise.rendering.demosaic=malvar", "noise.rendering: expected none with data.domain 'raw'"),
+        ("noise.saturation=[0.5,1.5]", "noise.saturation: expected none with data.domain 'raw'"),
         ("noise.pattern=BGGR", "noise.pattern: expected 'RGGB' with data.domain 'raw' .* found 'BGGR'"),
         ("method.kind=asymmetric", "method.kind: expected 'masked' with data.domain 'raw' and a noise recipe"),
         ("network.channels=3", "network.channels: expected 4"),

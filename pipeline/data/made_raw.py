@@ -66,7 +66,7 @@ class MadeRawSource(BatchSource):
         """Noisy and clean planes (4, crop, crop) on the curve, and the level that is told of them."""
         import torch
 
-        from noise.camera_noise import expose
+        from noise.camera_noise import expose, lit
         from noise.finish import camera_of, photograph
         from noise.shot_read import NoiseLevel
 
@@ -75,9 +75,8 @@ class MadeRawSource(BatchSource):
         drawn = recipe.draw(torch.Generator().manual_seed(int(random.integers(2**63 - 1))))
         picture = torch.from_numpy(self._picture(random, picture_side(self.spec.crop, drawn["scale"])))
         crop = slice(self.spec.crop)
-        clean = photograph(picture, camera_of(drawn, picture.device), drawn["scale"])[:, crop, crop]
-        if drawn["exposure"] is not None:
-            clean = clean * drawn["exposure"]
+        light = photograph(picture, camera_of(drawn, picture.device), drawn["scale"])[:, crop, crop]
+        clean = lit(light, drawn)
         level = NoiseLevel(shot=drawn["shot"], read=drawn["read"])
         noisy = expose(clean, level, drawn).clamp_max(1.0)
         off = np.exp(self._raw.level_error * random.standard_normal(2))
