@@ -48,7 +48,9 @@ class MaskedTraining:
         if not -10 <= self.fill <= 10:  # also catches NaN
             raise ValueError(f"fill must be -10 to 10, got {self.fill}")
 
-    def loss(self, network: nn.Module, noisy: Tensor, clean: Tensor, seeds: Tensor) -> Tensor:
+    def loss(
+        self, network: nn.Module, noisy: Tensor, clean: Tensor, seeds: Tensor, *, noise: Tensor | None = None
+    ) -> Tensor:
         """Error between the network's reconstruction from visible pixels and the clean image, over all pixels.
 
         Args:
@@ -56,15 +58,17 @@ class MaskedTraining:
             noisy: (B, C, H, W) float in [0, 1].
             clean: (B, C, H, W) float in [0, 1].
             seeds: (B,) int64, one a sample, new ones at every step.
+            noise: (B, 2) float, shot and read variance of each sample, for a network with a level map only.
 
         Returns:
             Scalar float32.
         """
         measure = l1 if self.error == "l1" else log_mse
         low, high = self.input_ratio
+        named = {} if noise is None else {"noise": noise}
         if high == 0:
-            return measure(network(noisy, seeds=seeds), clean)
+            return measure(network(noisy, seeds=seeds, **named), clean)
         mask = input_mask(seeds, uniform_ratio(seeds, low, high), *noisy.shape[-2:])
         if self.site == "token":
-            return measure(network(noisy, seeds=seeds, input_mask=mask), clean)
-        return measure(network(hide(noisy, mask, self.fill), seeds=seeds), clean)
+            return measure(network(noisy, seeds=seeds, input_mask=mask, **named), clean)
+        return measure(network(hide(noisy, mask, self.fill), seeds=seeds, **named), clean)

@@ -136,7 +136,7 @@ def add_camera_noise(clean: Tensor, parameters: Parameters) -> Corruption:
     camera = camera_of(parameters, clean.device)
     level = NoiseLevel(shot=parameters["shot"], read=parameters["read"])
     raw = photograph(clean, camera, parameters.get("scale"))
-    raw = _lit(raw, parameters)
+    raw = lit(raw, parameters)
     noisy = expose(raw, level, parameters)
     return develop(noisy, raw, camera, parameters, clean.shape[-2:])
 
@@ -160,7 +160,7 @@ def _shot_and_read(light: Tensor, level: NoiseLevel, parameters: Parameters) -> 
     return level.add(light, generator_from(parameters))
 
 
-def _lit(raw: Tensor, parameters: Parameters) -> Tensor:
+def lit(raw: Tensor, parameters: Parameters) -> Tensor:
     """Scale the light of a packed raw (4, H/2, W/2) by the drawn exposure, and of its red and blue by the tint."""
     red, blue = parameters.get("tint") or (0.0, 0.0)
     exposure = parameters.get("exposure") or 1.0

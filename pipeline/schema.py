@@ -47,15 +47,19 @@ class DataConfig(Section):
     data set calls clean; a named layout takes its noisy files and nothing else; `plain` takes every image."""
 
     domain: Literal["display", "raw"] = "display"
-    """What the network sees: pictures, raw files developed; or `raw`, the planes R, Gr, Gb, B of the mosaics of raw
-    files, whose pixels are the cells of the mosaic."""
+    """What the network sees: pictures, raw files developed; or `raw`, the planes R, Gr, Gb, B of mosaics, whose pixels
+    are the cells of the mosaic: of raw files, or with a `noise` recipe of clean pictures that are taken back to raw."""
 
     raw_curve: Literal["stabilised", "linear"] = "stabilised"
     """How `raw` values are shown to the network: on the curve that makes the noise of a file the same everywhere, or as
     they are."""
 
+    raw_level_error: float = Field(default=0.0, ge=0, le=2)
+    """For `raw` that is made from clean pictures: deviation of ln of the factors by which a network is told shot and
+    read of a sample wrong, so that it bears what measuring them in a file gets wrong. 0 tells the truth."""
+
     crop: int = Field(default=120, ge=8, le=2048)
-    """Side of the square training crop, in pixels. Every image must be at least this large."""
+    """Side of the square training crop, in pixels (for `raw` in cells). Every image must be at least this large."""
 
     cache_mb: int = Field(default=512, ge=0)
     """Decoded images that one synthesizer keeps in memory, in MiB."""

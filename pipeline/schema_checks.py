@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from noise.camera_noise import CameraNoise
 from noise.measured import SMALLEST
+from raw.rendering import Rendering
 
 if TYPE_CHECKING:
     from pipeline.schema import TrainConfig
@@ -84,11 +86,41 @@ def _check_student(config: TrainConfig) -> None:
 
 def _check_raw(config: TrainConfig) -> None:
     if config.noise is not None:
-        raise ValueError(f"noise: expected none with data.domain 'raw', found {config.noise.kind!r}")
-    if config.method.kind != "asymmetric":
-        raise ValueError(f"method.kind: expected 'asymmetric' with data.domain 'raw', found {config.method.kind!r}")
+        _check_made_raw(config)
+    elif config.method.kind != "asymmetric":
+        raise ValueError(
+            f"method.kind: expected 'asymmetric' with data.domain 'raw' and no noise recipe, found "
+            f"{config.method.kind!r}"
+        )
     if config.network.channels != 4:
         raise ValueError(
             "network.channels: expected 4 (the planes R, Gr, Gb, B) with data.domain 'raw', "
             f"found {config.network.channels}"
         )
+
+
+def _check_made_raw(config: TrainConfig) -> None:
+    """Of camera noise only what happens before a raw is written: it is neither developed nor compressed."""
+    noise = config.noise
+    if not isinstance(noise, CameraNoise):
+        found = "nothing" if noise is None else repr(noise.kind)
+        raise ValueError(f"noise.kind: expected 'camera' with data.domain 'raw', found {found}")
+    if config.method.kind != "masked":
+        raise ValueError(
+            "method.kind: expected 'masked' with data.domain 'raw' and a noise recipe (method.input_ratio=[0,0] hides "
+            f"nothing), found {config.method.kind!r}; leave the noise recipe out to train on raw files"
+        )
+    if noise.pattern != "RGGB":
+        raise ValueError(
+            "noise.pattern: expected 'RGGB' with data.domain 'raw' (files of the other patterns are mirrored to it), "
+            f"found {noise.pattern!r}"
+        )
+    if noise.jpeg is not None:
+        raise ValueError(
+            f"noise.jpeg: expected none with data.domain 'raw', which is not compressed, found {noise.jpeg}"
+        )
+    for name, plain in (("rendering", Rendering()), ("saturation", None)):
+        if getattr(noise, name) != plain:
+            raise ValueError(f"noise.{name}: expected none with data.domain 'raw', which is not developed, found one")
+    if config.feed.device == "trainer":
+        raise ValueError("feed.device: expected 'actors' with data.domain 'raw', found 'trainer'")

@@ -117,10 +117,10 @@ def test_every_pattern_and_odd_sizes_gain_alike_and_show_no_grid(
 def test_every_cell_is_predicted_without_its_own_values(trained: Trained) -> None:
     planes = np.random.default_rng(0).uniform(0.0, 0.6, (4, 40, 44)).astype(np.float32)
     denoiser = trained.denoiser
-    before = denoiser.blind(planes, LEVEL)
+    before = denoiser.predicted(planes, LEVEL)
     changed = planes.copy()
     changed[:, 20, 21] = (0.9, -0.01, 0.5, 1.4)
-    after = denoiser.blind(changed, LEVEL)
+    after = denoiser.predicted(changed, LEVEL)
     np.testing.assert_array_equal(after[:, 20, 21], before[:, 20, 21])
     assert np.abs(after - before).max() > 1e-3
 

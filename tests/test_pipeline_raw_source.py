@@ -149,7 +149,7 @@ def test_the_manifest_and_the_card_tell_cameras_and_noise(raws: Path) -> None:
     ("overrides", "message"),
     [
         (("network.channels=3",), r"network.channels: expected 4 .* found 3"),
-        (("noise.kind=gaussian",), "noise: expected none with data.domain 'raw', found 'gaussian'"),
+        (("noise.kind=gaussian",), "noise.kind: expected 'camera' with data.domain 'raw', found 'gaussian'"),
         (("method.kind=masked",), "masked"),
         (("data.domain=display", "network.channels=3"), "network.level_map: expected false"),
         (("data.crop=90",), "expected more than data.crop"),

@@ -28,16 +28,19 @@ Curve = Literal["stabilised", "linear"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RawData:
-    """What a synthesizer needs to know about raw files beyond `SourceSpec`."""
+    """What a synthesizer needs to know about raw beyond `SourceSpec`."""
 
-    levels: tuple[tuple[str, float, float], ...]
-    """(path, shot, read) of each file, held-out ones too."""
+    levels: tuple[tuple[str, float, float], ...] = ()
+    """(path, shot, read) of each raw file, held-out ones too; none where raw is made from pictures."""
 
     curve: Curve
     """How linear raw is shown to the network."""
 
     level_map: bool
     """Whether samples come with the noise parameters that a network's level map is made from."""
+
+    level_error: float = 0.0
+    """Deviation of the logarithms of the factors that shot and read of made raw are told wrong by."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -65,7 +65,8 @@ class SourceSpec:
     """Whether batches carry the seeds of the noise of ``recipe`` in its place, for the trainer to make it."""
 
     raw: RawData | None = None
-    """Where the files are raw files whose mosaics are trained on, in cells for pixels; None for pictures."""
+    """Where mosaics are trained on, in cells for pixels: those of raw files, or with ``recipe`` those that are made of
+    the pictures; None for pictures."""
 
 
 @dataclass
@@ -225,13 +226,17 @@ class BatchSource:
 
 
 def batch_source(spec: SourceSpec) -> BatchSource:
-    """Return what makes the batches of pictures, of a teacher's outputs, or of raw files."""
+    """Return what makes the batches of pictures, of a teacher's outputs, of raw files, or of raw made from pictures."""
     if spec.distillation is not None:
         from pipeline.data.target_source import TargetSource
 
         return TargetSource(spec)
     if spec.raw is None:
         return BatchSource(spec)
+    if spec.recipe is not None:
+        from pipeline.data.made_raw import MadeRawSource
+
+        return MadeRawSource(spec)
     from pipeline.data.raw_source import RawBatchSource
 
     return RawBatchSource(spec)

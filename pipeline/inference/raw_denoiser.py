@@ -43,6 +43,8 @@ class RawDenoiser:
         self.network = network
         self._facts: dict[str, Any] = facts
         self._curve = cast("Curve", facts["curve"])
+        # What a prediction of pixels that were seen misses is not independent of their noise: nothing is put back.
+        self._blind = network.inference.mode == "multi_mask"
 
     def mosaic(self, raw: RawFile, level: NoiseLevel) -> NDArray[np.uint16]:
         """Denoise the mosaic of a raw file.
@@ -86,16 +88,18 @@ class RawDenoiser:
 
         from pipeline.inference.known_noise import combine, keep_levels
 
-        noisy, blind = on_curve(planes, level, self._curve), self.blind(planes, level)
-        noise = torch.tensor([level_on_curve(level, self._curve)], dtype=torch.float32)
-        combined = combine(torch.from_numpy(noisy)[None], torch.from_numpy(blind)[None], noise)
-        made = off_curve(combined[0].numpy(), level, self._curve)
+        predicted = self.predicted(planes, level)
+        if self._blind:
+            noisy = torch.from_numpy(on_curve(planes, level, self._curve))[None]
+            noise = torch.tensor([level_on_curve(level, self._curve)], dtype=torch.float32)
+            predicted = combine(noisy, torch.from_numpy(predicted)[None], noise)[0].numpy()
+        made = off_curve(predicted, level, self._curve)
         linear = torch.from_numpy(np.ascontiguousarray(planes))[None]
         levelled: Floats = keep_levels(linear, torch.from_numpy(made)[None])[0].numpy()
         return levelled
 
-    def blind(self, planes: Floats, level: NoiseLevel) -> Floats:
-        """Predict every cell of planes as for `planes` without its own values; on the curve."""
+    def predicted(self, planes: Floats, level: NoiseLevel) -> Floats:
+        """What the network makes of planes as for `planes`, on the curve; a blind one, of no cell's own values."""
         return self.network.planes(on_curve(planes, level, self._curve), level_on_curve(level, self._curve))
 
     def remarks(self, camera: str, level: NoiseLevel) -> str:

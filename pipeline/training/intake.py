@@ -22,7 +22,9 @@ def read_source(config: TrainConfig, listen: Listener) -> tuple[SourceSpec, dict
     from models import Distillation
     from pipeline.data.folders import manifest_hash, scan
     from pipeline.data.images import ImageError, read_size
+    from pipeline.data.made_raw import largest_scale, made_facts, picture_side
     from pipeline.data.noisy_side import split_sides
+    from pipeline.data.raw_source import RawData
     from pipeline.data.source import SourceSpec
     from pipeline.training.trust_split import hold_out
 
@@ -33,10 +35,13 @@ def read_source(config: TrainConfig, listen: Listener) -> tuple[SourceSpec, dict
     if line := sides.told():
         listen("say", {"text": line})
     found = sides.noisy
-    if config.data.domain == "raw":
+    made = config.data.domain == "raw" and config.noise is not None
+    if config.data.domain == "raw" and not made:
         from pipeline.training.raw_intake import read_raw_source
 
         return read_raw_source(config, found, listen)
+    crop = config.data.crop
+    side = picture_side(crop, largest_scale(config.noise)) if made else crop
     good, sizes, skipped = [], [], []
     for file in found:
         try:
@@ -46,10 +51,10 @@ def read_source(config: TrainConfig, listen: Listener) -> tuple[SourceSpec, dict
             continue
         if height * width > config.data.max_pixels:
             skipped.append(f"{file.path}: {height}x{width} is over data.max_pixels ({config.data.max_pixels})")
-        elif min(height, width) < config.data.crop:
+        elif min(height, width) < side:
             raise UserError(
-                f"{str(file.path)!r}: {width}x{height} is smaller than the {config.data.crop}x{config.data.crop} crop; "
-                f"set data.crop={min(height, width) // 2 * 2} or less, or leave the image out"
+                f"{str(file.path)!r}: {width}x{height} is smaller than the {side}x{side} crop; "
+                f"set data.crop={min(height, width) * crop // side // 2 * 2} or less, or leave the image out"
             )
         else:
             good.append(file)
@@ -74,6 +79,13 @@ def read_source(config: TrainConfig, listen: Listener) -> tuple[SourceSpec, dict
         defer_noise=config.feed.device == "trainer",
         held_out=apart.corners,
         measured=apart.crops,
+        raw=RawData(
+            curve=config.data.raw_curve,
+            level_map=getattr(config.network, "level_map", False),
+            level_error=config.data.raw_level_error,
+        )
+        if made
+        else None,
     )
     manifest = {
         "path": config.data.path,
@@ -84,6 +96,7 @@ def read_source(config: TrainConfig, listen: Listener) -> tuple[SourceSpec, dict
         "layouts": list(sides.found),
         "clean_never_opened": len(sides.clean),
         "held_out": apart.describe(),
+        **({"raw": made_facts(config)} if made else {}),
     }
     return spec, manifest
 

@@ -87,9 +87,12 @@ Method = MaskedTraining | AsymmetricMasks | Distillation
 
 def batch_loss(method: Method, network: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
     """Return the method's loss of one batch: asymmetric masks compare with no `clean`, the others do."""
-    if not isinstance(method, AsymmetricMasks):
-        return method.loss(network, batch["noisy"], batch["clean"], batch["seeds"])
-    return method.loss(network, batch["noisy"], batch["seeds"], noise=batch.get("noise"))
+    noise = batch.get("noise")
+    if isinstance(method, AsymmetricMasks):
+        return method.loss(network, batch["noisy"], batch["seeds"], noise=noise)
+    if isinstance(method, MaskedTraining):
+        return method.loss(network, batch["noisy"], batch["clean"], batch["seeds"], noise=noise)
+    return method.loss(network, batch["noisy"], batch["clean"], batch["seeds"])
 
 
 def train_step(
