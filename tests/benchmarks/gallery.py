@@ -21,12 +21,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image as Picture
 from scipy.ndimage import uniform_filter
 
 from noise import Choice, Correlated, Gaussian, Poisson, Spatial, corrupt
 from noise.camera_noise import CameraNoise
 from noise.levels import LevelLine
-from pipeline.data.images import Image, from_float, write_image
+from pipeline.data.images import from_float
 from pipeline.evaluation.case_sets import data_set
 from pipeline.evaluation.cases import checked
 from pipeline.evaluation.contact_sheet import lay_out, level_text
@@ -146,7 +147,7 @@ def main() -> None:
     for caption in captions:
         print(caption)
     sheet = lay_out([row(one) for _, one in chosen], captions, ("noisy", "denoised", "clean", "error x 8"))
-    write_image(options.out, Image(pixels=sheet))
+    Picture.fromarray(sheet).save(options.out, quality=85)
 
 
 if __name__ == "__main__":
