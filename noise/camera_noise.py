@@ -15,7 +15,7 @@ from noise.corruption import Corruption, Parameters, draw_seed, generator_from
 from noise.finish import PatternChoice, camera_of, check_pattern, develop, draw_camera, draw_pattern, photograph
 from noise.levels import LevelLine, Levels
 from noise.poisson_gaussian import add_poisson_gaussian
-from noise.ranges import check_range, draw_uniform
+from noise.ranges import check_range, draw_log_uniform, draw_uniform
 from noise.sensor_effects import SensorEffects, read_out, vary_sensitivity
 from noise.shot_read import NoiseLevel
 from raw.jpeg import Subsampling
@@ -108,8 +108,8 @@ class CameraNoise:
             "sensor": self.sensor.draw(generator, level),
             "jpeg": None if self.jpeg is None else round(draw_uniform(self.jpeg, generator)),
             "subsampling": self.subsampling,
-            "scale": None if self.resize is None else _draw_log_uniform(self.resize, generator),
-            "exposure": None if self.exposure is None else _draw_log_uniform(self.exposure, generator),
+            "scale": None if self.resize is None else draw_log_uniform(self.resize, generator),
+            "exposure": None if self.exposure is None else draw_log_uniform(self.exposure, generator),
             "tint": None if self.tint == 0 else [draw_uniform((-self.tint, self.tint), generator) for _ in range(2)],
         }
         if self.saturation is not None:
@@ -168,7 +168,3 @@ def lit(raw: Tensor, parameters: Parameters) -> Tensor:
     if factors == [1.0] * 4:
         return raw
     return (raw * raw.new_tensor(factors)[:, None, None]).clamp_(max=1.0)
-
-
-def _draw_log_uniform(values: tuple[float, float], generator: torch.Generator) -> float:
-    return math.exp(draw_uniform((math.log(values[0]), math.log(values[1])), generator))

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from noise.corruption import Corruption, Parameters, draw_seed, generator_from
 from noise.display import rounded_to_8_bit, unit_float
-from noise.ranges import check_range, draw_uniform
+from noise.ranges import check_range, draw_log_uniform, draw_uniform
 from raw.jpeg import Subsampling, jpeg
 
 
@@ -74,8 +74,7 @@ class Correlated:
 
     def draw(self, generator: torch.Generator) -> Parameters:
         """Draw one image's noise as JSON values: ``sigma`` per channel in 1/255, blurs, shares, and the ``seed``."""
-        low, high = self.sigma
-        sigma = math.exp(draw_uniform((math.log(low), math.log(high)), generator))
+        sigma = draw_log_uniform(self.sigma, generator)
         blur = draw_uniform(self.blur, generator)
         quality = None
         if self.jpeg is not None and draw_uniform((0.0, 1.0), generator) < 0.5:

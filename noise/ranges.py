@@ -30,3 +30,8 @@ def draw_uniform(values: tuple[float, float], generator: torch.Generator) -> flo
     low, high = values
     uniform = torch.rand((), generator=generator, dtype=torch.float64, device=generator.device).item()
     return low + (high - low) * uniform
+
+
+def draw_log_uniform(values: tuple[float, float], generator: torch.Generator) -> float:
+    """Draw one number evenly by factors between the ends, which are above 0; takes one draw as `draw_uniform` does."""
+    return math.exp(draw_uniform((math.log(values[0]), math.log(values[1])), generator))

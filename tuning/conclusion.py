@@ -10,7 +10,7 @@ from tuning.space import plain_values
 if TYPE_CHECKING:
     from tuning.importance import Importance
     from tuning.plan import Plan
-    from tuning.summary import Leader, Summary
+    from tuning.summary import Leader, Summary, Trial
 
 _LEVEL = 0.975
 """Quantile of Student's t from which a difference is told from chance: 1 in 20 such differences is chance."""
@@ -37,17 +37,21 @@ def _spelt(key: str, overrides: dict[str, Any], ranges: dict[str, str]) -> str:
     return ranges[key] if key in ranges else f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def worth(summary: Summary, best: Trial) -> str:
+    """Spell the score of the best, over its seeds where it has more than one."""
+    assert best.score is not None
+    leader = next((one for one in summary.leaders if one.key == best.key), None)
+    if leader is not None:
+        return f"{summary.score_name} {leader.mean:.4g} ± {leader.sd:.2g} over {leader.n} seeds"
+    return f"{summary.score_name} {best.score:.4g}"
+
+
 def _best(summary: Summary) -> str:
     best = summary.best
     assert best is not None
-    assert best.score is not None
-    leader = next((one for one in summary.leaders if one.key == best.key), None)
-    worth = f"{summary.score_name} {best.score:.4g}"
-    if leader is not None:
-        worth = f"{summary.score_name} {leader.mean:.4g} ± {leader.sd:.2g} over {leader.n} seeds"
     early = "" if best.state == "finished" else f", at rung {best.rung} of {summary.rungs} only"
     what = "the configuration as given" if best.preset else f"trial {best.number}, {spell(best.overrides)}"
-    return f"Best of {len(summary.trials)}: {what}: {worth}{early}."
+    return f"Best of {len(summary.trials)}: {what}: {worth(summary, best)}{early}."
 
 
 def against_base(summary: Summary) -> list[str]:

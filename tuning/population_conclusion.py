@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tuning.conclusion import against_base, spell, spell_work
+from tuning.conclusion import against_base, spell, spell_work, worth
 
 if TYPE_CHECKING:
     from tuning.summary import Summary
@@ -20,14 +20,9 @@ def conclude_population(summary: Summary) -> list[str]:
 def _best(summary: Summary) -> str:
     best, members = summary.best, len(summary.population["members"])
     assert best is not None
-    assert best.score is not None
-    leader = next((one for one in summary.leaders if one.key == best.key), None)
-    worth = f"{summary.score_name} {best.score:.4g}"
-    if leader is not None:
-        worth = f"{summary.score_name} {leader.mean:.4g} ± {leader.sd:.2g} over {leader.n} seeds"
     what = "the configuration as given, without a schedule" if best.preset else f"member {best.number}"
     early = "" if best.state == "finished" else f", after interval {best.rung} of {summary.rungs} only"
-    return f"Best of a population of {members} and the configuration as given: {what}: {worth}{early}."
+    return f"Best of a population of {members} and the configuration as given: {what}: {worth(summary, best)}{early}."
 
 
 def _schedule(summary: Summary) -> list[str]:
