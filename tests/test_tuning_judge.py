@@ -165,6 +165,19 @@ def test_a_trial_is_judged_as_trust_measures_and_before_its_end_on_half_of_the_c
         assert found["trust"] == wanted.noise_left + abs(wanted.structure_lost)
 
 
+def test_what_the_network_itself_changes_is_measured_at_the_end(noisy_folder: Path) -> None:
+    plan = plan_of(noisy_folder, "inference.mode=multi_mask")
+    judge = Judge(choose_scores(plan), plan.base(), source_of(plan))
+    dead, alive = (judge(Filter(strength).eval()) for strength in (0.0, 0.6))
+    assert dead.effect == 0
+    # The masks' fill alone has a score.
+    assert dead.scores["trust"] != alive.scores["trust"]
+    assert alive.effect is not None
+    # Noise of 12 grey levels, of which a mean of 5x5 takes off all but 1/25, and some texture.
+    assert alive.effect == pytest.approx(12 * 0.6 * (24 / 25) ** 0.5, rel=0.2)
+    assert judge(Filter(0.6).eval(), last=False).effect is None
+
+
 def test_half_of_the_crops_that_cannot_tell_the_noise_is_not_judged_on(noisy_folder: Path) -> None:
     source = source_of(plan_of(noisy_folder))
     textured = np.kron(255 * np.random.default_rng(0).integers(0, 2, (80, 80, 3)), np.ones((2, 2, 1))).astype(np.uint8)

@@ -22,7 +22,7 @@ from tuning.plots import draw_all
 from tuning.results import explained
 from tuning.score import choose_scores
 from tuning.space import trial_key
-from tuning.summary import Summary, Trial, find_leaders, repetitions
+from tuning.summary import Summary, Trial, find_leaders, ranked, repetitions
 
 RUNGS = 9
 
@@ -133,6 +133,24 @@ def test_leaders_are_ranked_by_the_mean_of_the_most_seeds() -> None:
     assert leaders[0].sd == pytest.approx(0.01 / 2**0.5)
     assert summary_of(trials, repeats).best == trials[2]
     assert [one.number for one in find_leaders(trials, repeats, "max")] == [0, 1, 2]
+
+
+def test_a_network_that_does_nothing_never_wins_over_one_that_does() -> None:
+    given, killed = {"optimizer.lr": 0.002}, {"optimizer.lr": 0.1}
+    trials = [trial(0, given, 0.5, preset=True, effect=8.0), trial(1, killed, 0.1, effect=0.08)]
+    repeats = [trial(0, given, 0.5, seed=1, effect=8.0), trial(1, killed, 0.1, seed=1, effect=0.08)]
+    assert [one.number for one in ranked(trials, "min")] == [0, 1]
+    assert [one.number for one in find_leaders(trials, repeats, "min")] == [0, 1]
+    summary = summary_of(trials, repeats)
+    assert summary.best == trials[0]
+    text = " ".join(conclude(summary, plan(), None))
+    assert "Dead: trial 1: the network changes noisy crops by less than rounding to 8 bits does" in text
+    assert "never the winner where another one lives" in text
+    dead = [replace(one, effect=0.01) for one in trials]
+    text = " ".join(conclude(replace(summary, trials=dead, best=dead[0]), plan(), None))
+    assert "Dead: trials 0, 1: the networks change" in text
+    assert "All that were trained as long are dead" in text
+    assert "Dead" not in " ".join(conclude(summary_of(rate_trials()), plan(), None))
 
 
 def test_the_base_is_repeated_with_the_leaders_even_where_it_was_stopped() -> None:

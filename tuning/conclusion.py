@@ -20,7 +20,13 @@ def conclude(summary: Summary, plan: Plan, importance: Importance | None) -> lis
     """Return the sentences, what was found first."""
     if summary.best is None:
         return ["No trial gave a score."]
-    found = [_best(summary), *against_base(summary), *_what_mattered(summary, importance), spell_work(summary)]
+    found = [
+        _best(summary),
+        *idle_networks(summary),
+        *against_base(summary),
+        *_what_mattered(summary, importance),
+        spell_work(summary),
+    ]
     return found + [f"Not told by this: {line}" for line in _limits(summary, plan, importance)]
 
 
@@ -52,6 +58,21 @@ def _best(summary: Summary) -> str:
     early = "" if best.state == "finished" else f", at rung {best.rung} of {summary.rungs} only"
     what = "the configuration as given" if best.preset else f"trial {best.number}, {spell(best.overrides)}"
     return f"Best of {len(summary.trials)}: {what}: {worth(summary, best)}{early}."
+
+
+def idle_networks(summary: Summary) -> list[str]:
+    """Say which networks do nothing, although their scores may be good."""
+    idle = [one for one in summary.trials if one.idle]
+    if not idle:
+        return []
+    numbers = ", ".join(str(one.number) for one in idle)
+    who = f"trial {numbers}: the network changes" if len(idle) == 1 else f"trials {numbers}: the networks change"
+    text = (
+        f"Dead: {who} noisy crops by less than rounding to 8 bits does, so the score is that of the masks' fill alone"
+    )
+    if summary.best is not None and summary.best.idle:
+        return [f"{text}. All that were trained as long are dead; look at optimizer.lr, or train longer."]
+    return [f"{text}; never the winner where another one lives. A lower optimizer.lr keeps networks alive."]
 
 
 def against_base(summary: Summary) -> list[str]:

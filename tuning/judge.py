@@ -46,6 +46,9 @@ class Judged:
     parts: dict[str, float]
     """What the first score is the mean of, by name, where it has named parts."""
 
+    effect: float | None = None
+    """Root mean square of what the network itself changes in held-out noisy crops, in 1/255; at the end only."""
+
 
 @dataclass
 class Judge:
@@ -95,7 +98,7 @@ class Judge:
             if score is self.scores[0] and score.kind in ("pairs", "suite"):
                 parts = {**(found if score.kind == "suite" else {}), SSIM: float(np.mean(self._ssim))}
             scores[score.name] = mean
-        return Judged(scores=scores, parts=parts)
+        return Judged(scores=scores, parts=parts, effect=self._effect(network) if last else None)
 
     def _on_pictures(self, network: Network, score: Score) -> dict[str, float]:
         """Mean of each set of pictures that have a clean side."""
@@ -160,6 +163,13 @@ class Judge:
             )
             losses += (output - image).abs().mean((1, 2, 3)).tolist()
         return {str(number): loss for number, loss in enumerate(losses)}
+
+    @torch.inference_mode()
+    def _effect(self, network: Network) -> float:
+        """What the weights do, without masks, fill and pixel shuffling, which may score by themselves."""
+        image = torch.from_numpy(self._crops()["noisy"][:_CHUNK])
+        change = denoise(network, image.to(_device(network)), InferenceSpec()).float().cpu() - image
+        return 255 * float(change.square().mean().sqrt())
 
     def _crops(self) -> dict[str, NDArray[Any]]:
         if not self._batch:

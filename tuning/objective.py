@@ -157,6 +157,7 @@ def judged_row(judge: Judge, state: TrainState, rung: int, loss: float, *, last:
         "score": judged.scores[judge.scores[0].name],
         "scores": judged.scores,
         "parts": judged.parts,
+        **({} if judged.effect is None else {"effect": judged.effect}),
         "loss": loss,
         "seconds": state.seconds,
         "judging": round(time.monotonic() - start, 3),

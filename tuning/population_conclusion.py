@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tuning.conclusion import against_base, spell, spell_work, worth
+from tuning.conclusion import against_base, idle_networks, spell, spell_work, worth
 
 if TYPE_CHECKING:
     from tuning.summary import Summary
@@ -14,7 +14,8 @@ def conclude_population(summary: Summary) -> list[str]:
     """Return the sentences, what was found first."""
     if summary.best is None:
         return ["No trial gave a score."]
-    return [_best(summary), *_schedule(summary), *against_base(summary), spell_work(summary), *_limits(summary)]
+    found = [_best(summary), *idle_networks(summary), *_schedule(summary), *against_base(summary)]
+    return [*found, spell_work(summary), *_limits(summary)]
 
 
 def _best(summary: Summary) -> str:

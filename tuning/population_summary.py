@@ -62,7 +62,8 @@ def _leaders(read: Sequence[tuple[str, Trial]], config: TrainConfig, mode: str) 
         if trial.seed == config.seed:
             found += find_leaders([trial], [one for other, one in read if other == of and one is not trial], mode)
     sign = -1 if mode == "max" else 1
-    return sorted(found, key=lambda one: (-one.n, sign * one.mean))
+    idle = {one.key for _, one in read if one.idle}
+    return sorted(found, key=lambda one: (-one.n, one.key in idle, sign * one.mean))
 
 
 def _told(generations: Sequence[Generation], config: TrainConfig, mode: str, trials: Sequence[Trial]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pipeline.training.history import read_history
 from tuning.objective import rungs
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from pipeline.schema import TrainConfig
     from tuning.plan import Plan
     from tuning.score import Score
+
+IDLE: Final = 12**-0.5
+"""A network that changes less than this, in 1/255 (root mean square), does less than rounding to 8 bits would."""
 
 _BEST_KEYS = ("key", "overrides", "score", "state")
 
@@ -58,6 +61,13 @@ class Trial:
 
     error: str | None
     history: list[dict[str, Any]]
+    effect: float | None = None
+    """Root mean square of what the network itself changes in noisy crops, in 1/255; None before the end."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether the network does nothing, so that only the masks' fill was judged, as after too high a rate."""
+        return self.effect is not None and self.effect < IDLE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -203,13 +213,14 @@ def read_trial(
         preset=key == own,
         error=None if finished else failed,
         history=rows,
+        effect=last.get("effect"),
     )
 
 
 def ranked(trials: Sequence[Trial], mode: str) -> list[Trial]:
-    """Return the trials, best first: by how far they got, then by score."""
+    """Return the trials, best first: by how far they got, idle networks after others, then by score."""
     sign = -1 if mode == "max" else 1
-    return sorted(trials, key=lambda trial: (-trial.rung, sign * (trial.score or 0.0)))
+    return sorted(trials, key=lambda trial: (-trial.rung, trial.idle, sign * (trial.score or 0.0)))
 
 
 def repetitions(summary: Summary, plan: Plan) -> list[dict[str, Any]]:
@@ -225,8 +236,12 @@ def repetitions(summary: Summary, plan: Plan) -> list[dict[str, Any]]:
 
 
 def find_leaders(trials: Sequence[Trial], repeats: Sequence[Trial], mode: str) -> list[Leader]:
-    """Return the trials with two seeds or more at the end, best first; only those with the most seeds can lead."""
+    """Return the trials with two seeds or more at the end, best first; only those with the most seeds can lead.
+
+    Those whose network does nothing come after the others.
+    """
     leaders = []
+    idle = {trial.key for trial in trials if trial.idle}
     for trial in trials:
         runs = [trial, *(one for one in repeats if one.overrides == trial.overrides)]
         ended = {str(one.seed): one.score for one in runs if one.state == "finished" and one.score is not None}
@@ -245,11 +260,13 @@ def find_leaders(trials: Sequence[Trial], repeats: Sequence[Trial], mode: str) -
                 )
             )
     sign = -1 if mode == "max" else 1
-    return sorted(leaders, key=lambda one: (-one.n, sign * one.mean))
+    return sorted(leaders, key=lambda one: (-one.n, one.key in idle, sign * one.mean))
 
 
 def _front(trials: Sequence[Trial], scores: Sequence[Score]) -> list[str]:
-    ended = [trial for trial in trials if trial.state == "finished" and len(trial.scores) == len(scores)]
+    ended = [
+        trial for trial in trials if trial.state == "finished" and not trial.idle and len(trial.scores) == len(scores)
+    ]
     if len(scores) < 2:
         return []
     signs = [-1 if score.mode == "max" else 1 for score in scores]

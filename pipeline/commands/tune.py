@@ -202,7 +202,7 @@ def _tell(summary: Summary, plan: Plan) -> None:
         changed = spell(trial.overrides).replace(", ", "\n").replace("method.", "")
         scores = [trial.scores.get(one["name"]) for one in summary.objectives]
         cells = ["-" if score is None else f"{score:.5g}" for score in scores]
-        state = trial.state + (" (as given)" if trial.preset else "")
+        state = trial.state + (" (as given)" if trial.preset else "") + (", dead" if trial.idle else "")
         best = summary.best is not None and trial.key == summary.best.key
         table.add_row(trial.key, changed, *cells, str(trial.step), state, style="bold" if best else None)
     console.print(table)
