@@ -18,6 +18,7 @@ from noise.poisson_gaussian import add_poisson_gaussian
 from noise.ranges import check_range, draw_log_uniform, draw_uniform
 from noise.sensor_effects import SensorEffects, read_out, vary_sensitivity
 from noise.shot_read import NoiseLevel
+from raw.camera import Camera
 from raw.jpeg import Subsampling
 from raw.rendering import Rendering
 
@@ -71,6 +72,10 @@ class CameraNoise:
     saturation: tuple[float, float] | None = None
     """(lowest, highest) `rendering.saturation`, up to 2, drawn for each image; None takes that of ``rendering``."""
 
+    black_error: tuple[float, float] | None = None
+    """(lowest, highest) light, white = 1, within 0.1 of 0, that is left in both raws by a black level that is off; None
+    leaves none. White balance multiplies it: shadows of phones are often magenta, and are to stay so."""
+
     def __post_init__(self) -> None:
         check_pattern(self.pattern)
         if self.saturation is not None:
@@ -86,6 +91,8 @@ class CameraNoise:
             raise ValueError(f"resize must be a range 0.25 <= lowest <= highest <= 4, got {self.resize}")
         if self.exposure is not None:
             check_range("exposure", self.exposure, highest=1.0, above_zero=True)
+        if self.black_error is not None and not -0.1 <= self.black_error[0] <= self.black_error[1] <= 0.1:
+            raise ValueError(f"black_error must be a range -0.1 <= lowest <= highest <= 0.1, got {self.black_error}")
 
     def draw(self, generator: torch.Generator) -> Parameters:
         """Draw one image's camera, noise level and noise ``seed``, then whatever else is on, as JSON values.
@@ -114,6 +121,8 @@ class CameraNoise:
         }
         if self.saturation is not None:
             drawn["rendering"]["saturation"] = draw_uniform(self.saturation, generator)
+        if self.black_error is not None:
+            drawn["black_error"] = draw_uniform(self.black_error, generator)
         return drawn
 
 
@@ -134,11 +143,18 @@ def add_camera_noise(clean: Tensor, parameters: Parameters) -> Corruption:
         ValueError: ``clean`` does not have three channels.
     """
     camera = camera_of(parameters, clean.device)
-    level = NoiseLevel(shot=parameters["shot"], read=parameters["read"])
-    raw = photograph(clean, camera, parameters.get("scale"))
-    raw = lit(raw, parameters)
-    noisy = expose(raw, level, parameters)
+    noisy, raw = raws_of(clean, camera, parameters)
     return develop(noisy, raw, camera, parameters, clean.shape[-2:])
+
+
+def raws_of(clean: Tensor, camera: Camera, parameters: Parameters) -> tuple[Tensor, Tensor]:
+    """Return the two packed raws (4, H/2, W/2) that ``add_camera_noise`` develops, with noise and without."""
+    level = NoiseLevel(shot=parameters["shot"], read=parameters["read"])
+    raw = lit(photograph(clean, camera, parameters.get("scale")), parameters)
+    noisy = expose(raw, level, parameters)
+    # No light, so there is no noise of it: it is what the converter forgets to subtract.
+    error = parameters.get("black_error", 0.0)
+    return (noisy + error, raw + error) if error else (noisy, raw)
 
 
 def expose(raw: Tensor, level: NoiseLevel, parameters: Parameters) -> Tensor:

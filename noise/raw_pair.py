@@ -6,7 +6,7 @@ from typing import Final
 from torch import Tensor
 
 from noise import tukey_lambda
-from noise.camera_noise import expose
+from noise.camera_noise import raws_of
 from noise.corruption import Parameters, generator_from
 from noise.eld import DarkExposure
 from noise.finish import camera_of, photograph
@@ -59,11 +59,11 @@ def raw_pair(clean: Tensor, parameters: Parameters) -> RawPair:
         raise ValueError(f"kind: only camera and eld noise have a raw, got {parameters['kind']}")
     camera = camera_of(parameters, clean.device)
     level = NoiseLevel(shot=parameters["shot"], read=parameters["read"])
-    raw = photograph(clean, camera, parameters.get("scale"))
+    noisy, raw = raws_of(clean, camera, parameters)
     sensor = parameters.get("sensor") or {}
     bits = sensor.get("bits")
     return RawPair(
-        noisy=expose(raw, level, parameters),
+        noisy=noisy,
         clean=raw,
         camera=camera,
         level=level,

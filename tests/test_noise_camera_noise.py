@@ -34,6 +34,7 @@ RECIPES = [
     CameraNoise(pattern="GBRG", jpeg=(70, 95), subsampling="4:4:4", resize=(0.5, 1.5)),
     CameraNoise(levels=SensorLevels(name="random_phone"), sensor=EFFECTS, photons="poisson", jpeg=(80, 80)),
     CameraNoise(rendering=Rendering(clip_black=False), exposure=(0.1, 1.0), tint=0.5, saturation=(0.3, 1.1)),
+    CameraNoise(rendering=Rendering(clip_black=False), photons="poisson", black_error=(-0.001, 0.006)),
 ]
 
 
@@ -358,3 +359,21 @@ def test_a_drawn_saturation_is_that_of_the_rendering():
     torch.testing.assert_close(made.noisy[0], made.noisy[1])
     with pytest.raises(ValueError, match="saturation must be a range 0 <= lowest <= highest <= 2"):
         CameraNoise(saturation=(0.5, 3.0))
+
+
+def test_a_wrong_black_level_is_left_in_both_images_and_tints_the_shadows():
+    clean = torch.full((3, 32, 32), 0.2)
+    more = {"red_gain": 2.0, "blue_gain": 1.5, "rendering": {"clip_black": False}}
+    right, wrong = (add_camera_noise(clean, neutral(**more, **error)) for error in ({}, {"black_error": 0.004}))
+    gains = torch.tensor([2.0, 1.0, 1.5]).view(3, 1, 1)
+    for side in ("clean", "noisy"):
+        difference = getattr(wrong, side) ** 2.2 - getattr(right, side) ** 2.2
+        torch.testing.assert_close(difference, 0.004 * gains.expand_as(difference), rtol=1e-3, atol=1e-6)
+    noise = CameraNoise(black_error=(-0.001, 0.004))
+    drawn = generator()
+    errors = [noise.draw(drawn)["black_error"] for _ in range(300)]
+    assert -0.001 <= min(errors) < -0.0009
+    assert 0.0039 < max(errors) <= 0.004
+    assert "black_error" not in CameraNoise().draw(generator())
+    with pytest.raises(ValueError, match=r"black_error must be a range -0.1 <= lowest <= highest <= 0.1"):
+        CameraNoise(black_error=(0.0, 0.5))
