@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from noise.camera_noise import CameraNoise, add_camera_noise
-from noise.finish import camera_of, photograph
+from noise.finish import camera_of, develop, photograph
 from noise.levels import LevelLine, LevelTable, SensorLevels
+from noise.raw_pair import raw_pair
 from noise.recipe import recipe_from_dict, recipe_to_dict
 from noise.sensor_effects import SensorEffects
 from noise.shot_read import NoiseLevel
@@ -377,3 +378,14 @@ def test_a_wrong_black_level_is_left_in_both_images_and_tints_the_shadows():
     assert "black_error" not in CameraNoise().draw(generator())
     with pytest.raises(ValueError, match=r"black_error must be a range -0.1 <= lowest <= highest <= 0.1"):
         CameraNoise(black_error=(0.0, 0.5))
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_raws_of_a_pair_are_those_that_are_developed(recipe):
+    parameters = recipe.draw(generator(3))
+    clean = image(32, 48)
+    pair = raw_pair(clean, parameters)
+    made = add_camera_noise(clean, parameters)
+    again = develop(pair.noisy, pair.clean, pair.camera, parameters, clean.shape[-2:])
+    torch.testing.assert_close(again.noisy, made.noisy, rtol=0, atol=0)
+    torch.testing.assert_close(again.clean, made.clean, rtol=0, atol=0)
