@@ -38,7 +38,7 @@ class Planned:
     """Path that would be written."""
 
     action: Literal["write", "replace", "skip", "fail"]
-    """``replace``: the output is there; ``fail``: by its header alone, nothing could be made of the source."""
+    """``replace``: the output is there; ``fail``: by what was read of it, nothing could be made of the source."""
 
     reason: str | None = None
     """Why it would be skipped or fail, or None."""
