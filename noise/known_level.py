@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from noise.noise_line import Interval, NoiseLine
-from noise.raw_noise import RawNoise, measure_raw_file, profile_line
+from noise.raw_noise import COMPANDED, RawNoise, measure_raw_file, profile_line, tone_curve
+from noise.raw_planes import raw_planes
 from noise.shot_read import NoiseLevel
 from raw.raw_file import RawFile
 
@@ -42,8 +43,8 @@ def known_level(raw: RawFile) -> KnownLevel:
     Raises:
         ValueError: no pixels of ours, or nothing that tells the noise; says why, without the file's name.
     """
-    if raw.kind != "bayer":
-        raise ValueError(f"expected a Bayer mosaic, found {raw.kind}")
+    if (reason := unknown_at_sight(raw)) is not None:
+        raise ValueError(reason)
     measured = measure_raw_file(raw)
     line = None if measured is None else measured.pooled
     told = None if line is None else _told(line)
@@ -56,11 +57,24 @@ def known_level(raw: RawFile) -> KnownLevel:
             return KnownLevel(level=NoiseLevel(shot=stated.shot, read=stated.read), source="noise profile")
         note = f"the picture's noise is believed: the file's NoiseProfile states {ratio:.2g} times its variance"
         return KnownLevel(level=told, source=_source(line), note=note)
-    if line is None or measured is None:
-        raise ValueError("expected a NoiseProfile or a picture to measure the noise in, found fewer than 64x64 pixels")
+    assert line is not None, "of a Bayer mosaic large enough, as was seen"
+    assert measured is not None
     if told is not None:
         return KnownLevel(level=told, source=_source(line))
     return _bounded(line, measured)
+
+
+def unknown_at_sight(raw: RawFile) -> str | None:
+    """Say why `known_level` would refuse a raw file, as far as that is seen without measuring; None if it may not."""
+    if raw.kind != "bayer":
+        return f"expected a Bayer mosaic, found {raw.kind}"
+    if raw.noise_profile:
+        return None
+    split = raw_planes(raw)
+    if split is None:
+        return "expected a NoiseProfile or a picture to measure the noise in, found fewer than 64x64 pixels"
+    curve = tone_curve(raw, split)
+    return _neither("; ".join((COMPANDED, *curve))) if curve else None
 
 
 def _told(line: NoiseLine) -> NoiseLevel | None:
@@ -85,9 +99,13 @@ def _bounded(line: NoiseLine, measured: RawNoise) -> KnownLevel:
     shot, read = line.shot_interval[1], line.read_interval[1]
     why = "; ".join(note for note in (line.note, *measured.notes) if note) or "the picture does not tell it"
     if line.note.startswith("not linear") or not (math.isfinite(shot) and math.isfinite(read) and shot + read > 0):
-        raise ValueError(f"expected a NoiseProfile or noise that can be measured, found neither ({why})")
+        raise ValueError(_neither(why))
     note = "the picture tells its noise as an upper bound only"
     return KnownLevel(level=NoiseLevel(shot=shot, read=read), source="bound", note=note)
+
+
+def _neither(why: str) -> str:
+    return f"expected a NoiseProfile or noise that can be measured, found neither ({why})"
 
 
 def _ratio(stated: NoiseLine, line: NoiseLine) -> float:

@@ -18,12 +18,15 @@ from noise.flat_patches import FlatNoise, measure_flat
 from noise.line_fit import fit_lines
 from noise.masked_border import BorderNoise, measure_border
 from noise.noise_line import NoiseLine, line_through
-from noise.raw_planes import raw_planes
+from noise.raw_planes import RawPlanes, raw_planes
 from raw.cfa import PLANES
 from raw.raw_file import RawFile
 
 Array = NDArray[np.float32]
 Profile = tuple[tuple[float, float], ...]
+
+COMPANDED: Final = "not linear: companded"
+"""Note of the lines of numbers that went through a tone curve."""
 
 LAGS: Final = 5
 _PATCH: Final = 16
@@ -85,18 +88,21 @@ def measure_raw_file(raw: RawFile) -> RawNoise | None:
         step=split.step,
         white=split.white,
     )
-    notes = (*split.notes, *measured.notes, *_of_black(raw, measured.border))
-    refused = "companded" if split.notes else ""
-    if raw.bits <= _FEW_BITS:
-        notes = (*notes, f"{raw.bits} bits: cameras store these after a tone curve")
-        refused = "companded"
-    if refused and split.white:
-        note = f"not linear: {refused}"
+    curve = tone_curve(raw, split)
+    notes = (*curve, *measured.notes, *_of_black(raw, measured.border))
+    if curve and split.white:
+        note = COMPANDED
         lines = tuple(replace(line, shot=None, read=None, note=note) for line in measured.lines)
         return replace(
             measured, lines=lines, pooled=replace(measured.pooled, shot=None, read=None, note=note), notes=notes
         )
     return replace(measured, notes=notes)
+
+
+def tone_curve(raw: RawFile, split: RawPlanes) -> tuple[str, ...]:
+    """Say by which signs the numbers of a raw file went through a tone curve; nothing if there are none."""
+    few = raw.bits <= _FEW_BITS
+    return (*split.notes, *([f"{raw.bits} bits: cameras store these after a tone curve"] if few else []))
 
 
 def measure_raw(

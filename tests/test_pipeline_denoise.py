@@ -260,7 +260,8 @@ def test_the_exit_code_tells_all_some_and_none(tmp_path, fake_model, good, bad, 
     assert result.exit_code == code
     answer = json.loads(result.stdout)
     assert (answer["ok"], answer["failed"]) == (good, bad)
-    assert {"source", "output", "status", "error", "seconds", "note", "offset", "residual"} == set(answer["files"][0])
+    told = {"source", "output", "status", "error", "seconds", "note", "offset", "residual", "model", "fallback"}
+    assert told == set(answer["files"][0])
 
 
 def test_without_json_stdout_stays_empty_and_stderr_names_the_bad_file(tmp_path, fake_model):

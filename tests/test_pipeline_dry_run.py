@@ -1,4 +1,4 @@
-"""`unveil denoise --dry-run`: says what a run would do, by headers alone, and writes nothing."""
+"""`unveil denoise --dry-run`: says what a run would do, by headers, and writes nothing."""
 
 from __future__ import annotations
 

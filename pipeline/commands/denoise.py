@@ -23,7 +23,7 @@ def denoise(
         typer.Option(
             metavar="REF",
             help="Weights folder, run folder, models:/name@alias, default or default-raw. Without it and --fit the "
-            "models that come with unveil: default for pictures, default-raw for raw files.",
+            "models that come with unveil: default for pictures, default-raw for raw files that it can serve.",
             show_default=False,
         ),
     ] = None,
@@ -91,8 +91,9 @@ def denoise(
     No input is ever overwritten. Exit code 0: all done, 3: some files failed, 1: all failed, 130: stopped by Ctrl-C or
     SIGTERM, which leaves what is finished and nothing else.
     """
-    from pipeline.commands.denoise_parts import announce, dry_parts, pictures_part, refuse_shared, run_parts, split
+    from pipeline.commands.denoise_parts import announce, fallback_part, pictures_part, refuse_shared, split
     from pipeline.commands.denoise_raw import raw_part
+    from pipeline.commands.denoise_run import dry_parts, run_parts
     from pipeline.commands.denoise_tiles import run_verify, tile_side
     from pipeline.console import console
     from pipeline.data.allocator import keep_freed_memory
@@ -141,7 +142,9 @@ def denoise(
             raise UserError("--tile, --verify-tiles: expected a model for pictures, found one for raw files")
         # What is asked of the pictures beside them is no mistake; levels of raw files are kept in any case.
         own = {**modes, "offset": None} if not given and offset == "level" else modes
-        parts.append(raw_part(some, ref, out, options, modes=own, device=device, spread=spread))
+        developed = {"modes": modes, "device": device, "spread": spread, "tile": side}
+        fallback = None if given else fallback_part(some, files, out, options, **developed)
+        parts.append(raw_part(some, ref, out, options, modes=own, device=device, spread=spread, fallback=fallback))
     refuse_shared(parts)
     threads = choose_threads()
     announce(parts, given=given, json_output=json_output)

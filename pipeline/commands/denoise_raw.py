@@ -24,8 +24,12 @@ def raw_part(
     modes: dict[str, Any],
     device: str,
     spread: Spread,
+    fallback: Part | None = None,
 ) -> Part:
-    """Load a model trained on raw for the raw files among ``files``; paths are checked before."""
+    """Load a model trained on raw for the raw files among ``files``; paths are checked before.
+
+    What it cannot serve goes to ``fallback``, if there is one, and fails otherwise.
+    """
     from pipeline.errors import UserError
     from pipeline.inference.denoiser import NetworkDenoiser, load_denoiser
     from pipeline.inference.dry_run import measured_speed
@@ -44,10 +48,17 @@ def raw_part(
     denoiser = RawDenoiser(network)
     facts = made_with(network, options)
 
-    def run(tell: Told) -> FilesSummary:
+    def run(files: Sequence[SourceFile], outputs: Sequence[Path], tell: Told) -> FilesSummary:
         with kept(out, facts, outputs) as manifest:
             return denoise_raw_files(
-                raws, outputs, denoiser, options, spread=spread, manifest=manifest, on_progress=tell
+                files,
+                outputs,
+                denoiser,
+                options,
+                spread=spread,
+                manifest=manifest,
+                hand_on=fallback is not None,
+                on_progress=tell,
             )
 
     return Part(
@@ -59,4 +70,5 @@ def raw_part(
         run=run,
         speed=lambda: measured_speed(denoiser),
         notes=[note for note in (left_out, warning) if note],
+        fallback=fallback,
     )

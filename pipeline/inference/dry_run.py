@@ -38,7 +38,7 @@ class Planned:
     """Path that would be written."""
 
     action: Literal["write", "replace", "skip", "fail"]
-    """``replace``: the output is there; ``fail``: by its header alone, nothing could be made of the source."""
+    """``replace``: the output is there; ``fail``: by what was read of it, nothing could be made of the source."""
 
     reason: str | None = None
     """Why it would be skipped or fail, or None."""
@@ -61,6 +61,12 @@ class Planned:
     seconds: float | None = None
     """Estimate of denoising alone."""
 
+    model: str | None = None
+    """The model that it would go to, as it was named; None with a fit."""
+
+    fallback: str | None = None
+    """As in `pipeline.inference.results.FileResult`."""
+
     def told(self) -> str:
         """Return it as a line."""
         if self.reason is not None:
@@ -70,7 +76,8 @@ class Planned:
         if self.width is None:
             what = "EXR" if self.pages is None else f"{self.pages} pages"
         time = "" if self.seconds is None else f", about {spoken(self.seconds)}"
-        return f"{self.action}: {shown(self.source)} ({what}{time}) -> {shown(self.output)}"
+        instead = "" if self.fallback is None else f"; developed, by {self.model}: {self.fallback}"
+        return f"{self.action}: {shown(self.source)} ({what}{time}) -> {shown(self.output)}{instead}"
 
 
 def plan_files(

@@ -61,6 +61,7 @@ def denoise_files(
     out: Path,
     options: OutputOptions = DEFAULT,
     *,
+    outputs: Sequence[Path] | None = None,
     spread: Spread = HERE,
     on_progress: Listener | None = None,
 ) -> FilesSummary:
@@ -74,6 +75,7 @@ def denoise_files(
         denoiser: called with each picture.
         out: folder to write to; created.
         options: names, formats and what is done about outputs that exist.
+        outputs: of `plan_outputs`; None plans them.
         spread: whether worker processes help.
         on_progress: called after each file.
 
@@ -84,7 +86,8 @@ def denoise_files(
         UserError: as in `plan_outputs`, or ``out`` is not writable.
         RunError: the disk is full or read-only, so that no other file could succeed.
     """
-    outputs = plan_outputs(sources, out, options)
+    if outputs is None:
+        outputs = plan_outputs(sources, out, options)
     convert = partial(_denoise_file, denoiser, options)
     with kept(out, made_with(denoiser, options), outputs) as manifest:
         work: Work = flight_of(denoiser, convert, identified=True)
@@ -102,6 +105,7 @@ def convert_files(
     *,
     work: Work | None = None,
     manifest: Manifest | None = None,
+    hand_on: bool = False,
     on_progress: Listener | None = None,
 ) -> FilesSummary:
     """Make one output from each source; a file that fails is listed and the rest goes on.
@@ -115,12 +119,14 @@ def convert_files(
         options: what is done about outputs that exist.
         work: makes the outputs in another way than by ``convert``, one after the other.
         manifest: says what is up to date, and is told what is made; None for folders without one.
+        hand_on: whether another model takes what is nothing for this one: then it is `FilesSummary.unserved`, and
+            neither failed nor told to anybody.
         on_progress: called after each file.
 
     Raises:
         RunError: the disk is full or read-only, so that no other file could succeed.
     """
-    batch = _Batch(sources, outputs, options, manifest, on_progress)
+    batch = _Batch(sources, outputs, options, manifest, hand_on, on_progress)
     stopped = False
     try:
         with interruptible():
@@ -170,6 +176,7 @@ class _Batch:
         outputs: Sequence[Path],
         options: OutputOptions,
         manifest: Manifest | None,
+        hand_on: bool,
         on_progress: Listener | None,
     ) -> None:
         self._jobs = [
@@ -177,7 +184,9 @@ class _Batch:
             for number, (source, output) in enumerate(zip(sources, outputs, strict=True))
         ]
         self._options, self._manifest, self._on_progress = options, manifest, on_progress
+        self._hand_on = hand_on
         self._results: dict[int, FileResult] = {}
+        self._unserved: dict[int, FileResult] = {}
 
     def run(self, work: Work) -> None:
         """Make what is to be made."""
@@ -190,8 +199,9 @@ class _Batch:
         return FilesSummary(
             files=tuple(self._results[index] for index in sorted(self._results)),
             stopped=stopped,
-            left=len(self._jobs) - len(self._results),
+            left=len(self._jobs) - len(self._results) - len(self._unserved),
             manifest=None if self._manifest is None else str(self._manifest.path),
+            unserved=tuple(self._unserved[index] for index in sorted(self._unserved)),
         )
 
     def _wanted(self) -> Iterator[Job]:
@@ -213,11 +223,15 @@ class _Batch:
                 error = failure_line(problem, job.source, job.output)
             finally:
                 discard(staged)
-        if error is not None and self._manifest is not None:
-            self._manifest.failed(job.source, job.output, error)
         facts = asdict(staged.made) if error is None else {}
         status: Status = "ok" if error is None else "failed"
-        self._keep(job, FileResult(status=status, error=error, seconds=staged.seconds, **facts, **_paths(job)))
+        result = FileResult(status=status, error=error, seconds=staged.seconds, **facts, **_paths(job))
+        if staged.unserved and self._hand_on:
+            self._unserved[job.number] = result
+            return
+        if error is not None and self._manifest is not None:
+            self._manifest.failed(job.source, job.output, error)
+        self._keep(job, result)
 
     def _note_made(self, job: Job, staged: Staged) -> None:
         if self._manifest is None or staged.source_identity is None or staged.output_identity is None:

@@ -21,7 +21,7 @@ from pipeline.inference.picture import joined
 from pipeline.inference.results import FileResult, FilesSummary, Made
 from pipeline.inference.shipped import reference_of
 from pipeline.inference.spread import Spread
-from pipeline.inference.staging import Convert
+from pipeline.inference.staging import Convert, UnservedError
 from raw.files import RAW_SUFFIXES
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ def denoise_raw_files(
     *,
     spread: Spread = HERE,
     manifest: Manifest | None = None,
+    hand_on: bool = False,
     on_progress: Callable[[FileResult], None] | None = None,
 ) -> FilesSummary:
     """Denoise every raw file into the DNG, or the picture, that its output is named for.
@@ -87,6 +88,7 @@ def denoise_raw_files(
         options: what is done about outputs that exist.
         spread: whether worker processes help.
         manifest: of the output folder, if one is kept.
+        hand_on: whether another model takes the files that this one cannot serve; they fail otherwise.
         on_progress: called after each file.
     """
     convert = partial(_denoise_raw_file, denoiser, options)
@@ -97,7 +99,22 @@ def denoise_raw_files(
         gpu=network.device != "cpu",
         identified=identified,
     )
-    return convert_files(sources, outputs, convert, options, work=work, manifest=manifest, on_progress=on_progress)
+    return convert_files(
+        sources, outputs, convert, options, work=work, manifest=manifest, hand_on=hand_on, on_progress=on_progress
+    )
+
+
+def unserved_at_sight(path: Path) -> str | None:
+    """Say why no model for raw files can serve one, as far as that is seen without measuring its noise; or None.
+
+    No header tells it: whether a mosaic is Bayer, LibRaw says once the pixels are there.
+
+    Raises:
+        ImageError: the file cannot be read.
+    """
+    from noise.known_level import unknown_at_sight
+
+    return unknown_at_sight(read_raw_file(path))
 
 
 def _elsewhere(ref: str, inference: InferenceSpec, options: OutputOptions, device: str) -> Convert:
@@ -112,7 +129,10 @@ def _denoise_raw_file(denoiser: RawDenoiser, options: OutputOptions, source: Pat
     from pipeline.evaluation.survey import camera_name
 
     raw = read_raw_file(source)
-    known = known_level(raw)
+    try:
+        known = known_level(raw)
+    except ValueError as error:
+        raise UnservedError(str(error)) from error
     mosaic = _blended(raw, denoiser.mosaic(raw, known.level), options.strength)
     output.parent.mkdir(parents=True, exist_ok=True)
     if output.suffix == ".dng":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -11,6 +12,7 @@ from typing import Any, Final, Literal
 from pipeline.data.paths import shown
 from pipeline.inference.offset import told as offset_told
 from pipeline.inference.residual import doubtful
+from pipeline.inference.shipped import RAWS
 
 Status = Literal["ok", "failed", "skipped"]
 
@@ -52,6 +54,16 @@ class FileResult:
     residual: dict[str, Any] | None = None
     """What was taken off (`pipeline.inference.residual.residual_of`), if it is known."""
 
+    model: str | None = None
+    """The model that it was for, as it was named; None with a fit."""
+
+    fallback: str | None = None
+    """Why a raw file was developed and went to the model for pictures, though there is one for raws; or None."""
+
+    def reason(self) -> str:
+        """Return the error without the path that it begins with; empty if there is none."""
+        return (self.error or "").removeprefix(f"{shown(self.source)}: ")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Made:
@@ -83,6 +95,9 @@ class FilesSummary:
     manifest: str | None = None
     """Path of the manifest, if one was kept."""
 
+    unserved: tuple[FileResult, ...] = ()
+    """Files that are nothing for the model, with the reason, and that another one is to take; not among ``files``."""
+
     def count(self, status: Status) -> int:
         """Return how many files ended with ``status``."""
         return sum(file.status == status for file in self.files)
@@ -112,7 +127,7 @@ class FilesSummary:
             parts.append(f"{left_alone} there already and left alone (--overwrite replaces them)")
         if failed := self.count("failed"):
             parts.append(f"{failed} failed")
-        lines = [*self.failures(), ", ".join(parts)]
+        lines = [*self.failures(), ", ".join(parts), *self.fallbacks()]
         notes = [f"{_files(count)}: {note}" for note, count in self.notes().items()]
         lines += notes[:_NOTES_SHOWN]
         if len(notes) > _NOTES_SHOWN:
@@ -133,18 +148,28 @@ class FilesSummary:
             return [f"failed: {file.error}" for file in failed]
         groups: dict[str, list[FileResult]] = {}
         for file in failed:
-            groups.setdefault(_kind(file), []).append(file)
+            groups.setdefault(_kind(file.reason()), []).append(file)
         largest = sorted(groups.values(), key=len, reverse=True)
         lines = []
         for group in largest[:_REASONS_SHOWN]:
-            names = ", ".join(shown(Path(file.source).name) for file in group[:_NAMES_SHOWN])
-            more = f" and {len(group) - _NAMES_SHOWN} more" if len(group) > _NAMES_SHOWN else ""
-            lines.append(f"failed: {_files(len(group))}: {_reason(group[0])} ({names}{more})")
+            lines.append(f"failed: {_files(len(group))}: {group[0].reason()} ({_names(group)})")
         if rest := largest[_REASONS_SHOWN:]:
             lines.append(f"failed: {_files(sum(map(len, rest)))} for {len(rest)} other reasons")
         if self.manifest:
             lines.append(f"all of them, with reasons: {shown(self.manifest)}")
         return lines
+
+    def fallbacks(self) -> list[str]:
+        """Return a line for each reason why raw files were developed and denoised as pictures, with some names."""
+        groups: dict[str, list[FileResult]] = {}
+        for file in self.files:
+            if file.fallback is not None and file.status == "ok":
+                groups.setdefault(_kind(file.fallback), []).append(file)
+        return [
+            f"{_files(len(group), 'raw file')} developed and denoised by {group[0].model}, not {RAWS}: "
+            f"{group[0].fallback} ({_names(group)})"
+            for group in sorted(groups.values(), key=len, reverse=True)[:_REASONS_SHOWN]
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form: files, ok, failed, skipped, stopped, left, manifest."""
@@ -159,14 +184,15 @@ class FilesSummary:
         }
 
 
-def _files(count: int) -> str:
-    return "1 file" if count == 1 else f"{count} files"
+def _files(count: int, what: str = "file") -> str:
+    return f"1 {what}" if count == 1 else f"{count} {what}s"
 
 
-def _reason(file: FileResult) -> str:
-    return (file.error or "").removeprefix(f"{shown(file.source)}: ")
+def _names(group: Sequence[FileResult]) -> str:
+    names = ", ".join(shown(Path(file.source).name) for file in group[:_NAMES_SHOWN])
+    return f"{names} and {len(group) - _NAMES_SHOWN} more" if len(group) > _NAMES_SHOWN else names
 
 
-def _kind(file: FileResult) -> str:
-    """The reason without its numbers and quotations: two truncated files are of one kind."""
-    return re.sub(r"\(.*\)", "", re.sub(r"\d+", "0", _reason(file)))
+def _kind(reason: str) -> str:
+    """A reason without its numbers and quotations: two truncated files are of one kind."""
+    return re.sub(r"\(.*\)", "", re.sub(r"\d+", "0", reason))

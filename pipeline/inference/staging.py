@@ -19,6 +19,10 @@ Convert = Callable[[Path, Path], Made]
 """Called with the path of a source and that of its output; makes the file, raises what it cannot do."""
 
 
+class UnservedError(ValueError):
+    """The file is whole, but nothing for this model; another one may take it."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Staged:
     """An output that is whole and has a temporary name, or the reason why there is none."""
@@ -28,6 +32,9 @@ class Staged:
 
     error: str | None = None
     """One line, or None."""
+
+    unserved: bool = False
+    """Whether the reason is that the file is nothing for the model (`UnservedError`)."""
 
     temporary: Path | None = None
     """Where the output is; None after an error."""
@@ -71,7 +78,7 @@ def stage(convert: Convert, source: Path, output: Path, *, identified: bool = Tr
         if not isinstance(error, UserError | OSError | ValueError | RuntimeError | MemoryError):
             raise
         line = failure_line(error, source, output).replace(shown(temporary), shown(output))
-        return Staged(error=line, seconds=_since(start))
+        return Staged(error=line, unserved=isinstance(error, UnservedError), seconds=_since(start))
     return Staged(temporary=temporary, made=made, source_identity=before, output_identity=after, seconds=_since(start))
 
 
