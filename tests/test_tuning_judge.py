@@ -220,7 +220,7 @@ def test_a_search_that_was_judged_otherwise_is_not_continued(noisy_folder: Path,
     del stored["judging"]  # as earlier versions wrote it
     (out / "search.json").write_text(json.dumps(stored), "utf-8")
     with pytest.raises(
-        UserError, match=r"--resume: expected a search judged as this version does \(2\), found .* \(1\)"
+        UserError, match=r"--resume: expected a search judged as this version does \(3\), found .* \(1\)"
     ):
         read_plan(out)
 

@@ -351,8 +351,9 @@ def test_pairs_are_scored_by_their_definition(photo_folder: Path, photo: np.ndar
         iio.imwrite(tmp_path / name / "a.png", value)
     config = small(photo_folder, "inference.mode=direct")
     (score,) = scores = choose_scores(plan_for(config, pairs=str(tmp_path)))
-    judge = Judge(scores, config, source_for(config, []))
+    judge = Judge(scores, config, source_for(config, sorted(photo_folder.iterdir())))
     judged = judge(Nothing().eval())
+    assert judged.effect == 0
     assert judged.scores == {"psnr_rgb_u8": pytest.approx(20 * np.log10(25.5))}  # every error is 10 of 255
     assert judged.parts.keys() == {"ssim_gauss11_rgb"}
     assert (score.name, score.mode) == ("psnr_rgb_u8", "max")
@@ -364,7 +365,9 @@ def test_the_blind_score_never_shows_a_network_the_value_it_is_judged_on(photo_f
     """The best answer without the value itself, for independent noise around grey, is grey."""
     config = small(photo_folder)
 
-    class Same(torch.nn.Module):
+    class Same(Network):
+        channels, multiple, reach, stochastic = 3, 1, 0, False
+
         def __init__(self) -> None:
             super().__init__()
             self.weight = torch.nn.Parameter(torch.zeros(1))
@@ -376,7 +379,7 @@ def test_the_blind_score_never_shows_a_network_the_value_it_is_judged_on(photo_f
     judge = Judge(choose_scores(plan_for(config)), config, source_for(config, []), _batch={"noisy": noise})
     # A network that returns its input gets E|x - y| with y the mean of n other pixels: at least the 1/4 of y = 1/2,
     # at most the 1/3 of another single pixel; its own value would make it 0.
-    assert 0.25 < judge(Same()).scores["blind_l1_pd2"] < 0.34
+    assert 0.25 < judge(Same().eval()).scores["blind_l1_pd2"] < 0.34
 
 
 def test_a_score_that_is_not_finite_fails_the_trial(photo_folder: Path) -> None:

@@ -29,7 +29,8 @@ HELD_OUT_BATCH = 2**42
 
 _CHUNK = 8
 _DRAWS: Final = 2
-"""More draws make all trials better by much the same, and judging many times as long."""
+"""At the end. More make all trials better by much the same, and judging many times as long; before the end one draw
+ranks them as well (docs/results/tune.md)."""
 
 SSIM: Final = "ssim_gauss11_rgb"
 
@@ -153,7 +154,7 @@ class Judge:
                 image,
                 pd_stride=score.pd_stride,
                 mask_count=method.mask_count,
-                draws=inference.draws,
+                draws=self._inference().draws,
                 fill=method.fill,
                 hole=method.hole,
                 hole_shape=method.hole_shape,
@@ -181,7 +182,7 @@ class Judge:
 
     def _inference(self) -> InferenceSpec:
         own = self.config.inference
-        return replace(own, draws=min(own.draws, _DRAWS))
+        return replace(own, draws=min(own.draws, 1 if self._half else _DRAWS))
 
     def _denoised(self, network: Network, image: Tensor) -> Tensor:
         output = denoise(network, image.to(_device(network)), self._inference()).float().cpu()
