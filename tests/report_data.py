@@ -83,7 +83,7 @@ def evaluation_of(sets: Sequence[Any], labels: Sequence[str] = ("ours",), **top:
     methods = dict.fromkeys(name for one in sets for name in one["methods"])
     return {
         "format": 2,
-        "unveil": "0.8.0",
+        "unveil": "0.9.0",
         "protocol": {"name": "unveil", "text": "full images, 8-bit rounding, mean of per-image values"},
         "metrics": list(METRICS),
         "definitions": definitions(METRICS),

@@ -82,7 +82,7 @@ def evaluation(**change: Any) -> dict[str, Any]:
     }
     return {
         "format": 2,
-        "unveil": "0.8.0",
+        "unveil": "0.9.0",
         "protocol": {"name": "unveil", "text": "full images, 8-bit rounding, mean of per-image values"},
         "metrics": [PSNR, SSIM],
         "definitions": {PSNR: "decibels", SSIM: "similarity"},

@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python tests/benchmarks/microscopy.py fmd=../shared/data/dev/fmd w2s=../shared/data/dev/w2s
 
 (and `--model REF`) needs the package bm3d. The clean side of a confocal pair lies up to a pixel beside the noisy one:
-it is moved by what cross-correlation finds between it and the noisy picture, both blurred by a Gaussian of one pixel, and
-a border of 8 pixels is left out. Both sides of a widefield pair were stretched by themselves: for those the line
+it is moved by what cross-correlation finds between it and the noisy picture, both blurred by a Gaussian of one pixel,
+and a border of 8 pixels is left out. Both sides of a widefield pair were stretched by themselves: for those the line
 a * x + b that brings an output nearest to the clean side (least squares) comes before PSNR, for the noisy picture as
 for each result. Printed are `psnr_rgb_u8` (which of grey is grey's) of each picture, the means, and how many pictures
 came out worse than they went in. BM3D gets the sigma that is estimated, as in `unveil evaluate --baselines bm3d`.
