@@ -85,14 +85,14 @@ class CameraNoise:
             raise ValueError(f"photons must be gaussian or poisson, got {self.photons!r}")
         if self.subsampling not in get_args(Subsampling):
             raise ValueError(f"subsampling must be one of {', '.join(get_args(Subsampling))}; got {self.subsampling!r}")
-        if self.jpeg is not None and not 1 <= self.jpeg[0] <= self.jpeg[1] <= 100:
-            raise ValueError(f"jpeg must be a range 1 <= lowest <= highest <= 100, got {self.jpeg}")
-        if self.resize is not None and not 0.25 <= self.resize[0] <= self.resize[1] <= 4:
-            raise ValueError(f"resize must be a range 0.25 <= lowest <= highest <= 4, got {self.resize}")
+        if self.jpeg is not None:
+            check_range("jpeg", self.jpeg, least=1, highest=100)
+        if self.resize is not None:
+            check_range("resize", self.resize, least=0.25, highest=4)
         if self.exposure is not None:
             check_range("exposure", self.exposure, highest=1.0, above_zero=True)
-        if self.black_error is not None and not -0.1 <= self.black_error[0] <= self.black_error[1] <= 0.1:
-            raise ValueError(f"black_error must be a range -0.1 <= lowest <= highest <= 0.1, got {self.black_error}")
+        if self.black_error is not None:
+            check_range("black_error", self.black_error, least=-0.1, highest=0.1)
 
     def draw(self, generator: torch.Generator) -> Parameters:
         """Draw one image's camera, noise level and noise ``seed``, then whatever else is on, as JSON values.

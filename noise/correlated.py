@@ -67,8 +67,8 @@ class Correlated:
         check_range("gain", (0.0, self.gain), highest=2.0)
         check_range("tilt", self.tilt, highest=1.0)
         check_range("ends", self.ends, highest=1.0)
-        if self.jpeg is not None and not 1 <= self.jpeg[0] <= self.jpeg[1] <= 100:
-            raise ValueError(f"jpeg must be a range 1 <= lowest <= highest <= 100, got {self.jpeg}")
+        if self.jpeg is not None:
+            check_range("jpeg", self.jpeg, least=1, highest=100)
         if self.subsampling not in get_args(Subsampling):
             raise ValueError(f"subsampling must be one of {', '.join(get_args(Subsampling))}; got {self.subsampling!r}")
 

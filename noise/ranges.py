@@ -5,12 +5,20 @@ import math
 import torch
 
 
-def check_range(name: str, values: tuple[float, float], *, highest: float = math.inf, above_zero: bool = False) -> None:
-    """Refuse a range that is not ``0 <= lowest <= highest <= limit``.
+def check_range(
+    name: str,
+    values: tuple[float, float],
+    *,
+    least: float = 0.0,
+    highest: float = math.inf,
+    above_zero: bool = False,
+) -> None:
+    """Refuse a range that is not ``least <= lowest <= highest <= limit``.
 
     Args:
         name: of the field, with which the message begins.
         values: (lowest, highest).
+        least: what the lowest may be.
         highest: the limit; infinity itself is never in range.
         above_zero: refuse 0 as well.
 
@@ -18,11 +26,11 @@ def check_range(name: str, values: tuple[float, float], *, highest: float = math
         ValueError: the range is out of its limits or not a number.
     """
     low, top = values
-    good = low <= top <= highest and top < math.inf and (low > 0 if above_zero else low >= 0)
+    good = least <= low <= top <= highest and top < math.inf and not (above_zero and low == 0)
     if not good:  # NaN fails every comparison
         sign = "<" if above_zero else "<="
         limit = "" if highest == math.inf else f" <= {highest:g}"
-        raise ValueError(f"{name} must be a range 0 {sign} lowest <= highest{limit}, got {values}")
+        raise ValueError(f"{name} must be a range {least:g} {sign} lowest <= highest{limit}, got {values}")
 
 
 def draw_uniform(values: tuple[float, float], generator: torch.Generator) -> float:

@@ -114,6 +114,16 @@ def test_planes_have_the_colours_of_the_picture_and_light_above_white_is_cut_off
     assert found["white"]["noisy"].max() == 1.0
 
 
+def test_a_wrong_black_level_is_left_in_both_sides(pictures: Path) -> None:
+    right, wrong = (
+        batch_source(spec_for(pictures, *PLAIN, f"noise.black_error=[{error},{error}]")).batch(0, range(6))
+        for error in (0.0, 0.004)
+    )
+    for side in ("clean", "noisy"):
+        difference = (wrong[side] - right[side])[right[side] < 0.99]
+        np.testing.assert_allclose(difference, 0.004, atol=1e-6, err_msg=side)
+
+
 def test_the_level_is_told_wrong_by_as_much_as_was_asked_for(pictures: Path) -> None:
     true = batch_source(spec_for(pictures, *PLAIN)).batch(0, range(64))
     wrong = batch_source(spec_for(pictures, *PLAIN, "data.raw_level_error=0.3")).batch(0, range(64))

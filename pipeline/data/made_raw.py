@@ -78,7 +78,8 @@ class MadeRawSource(BatchSource):
         light = photograph(picture, camera_of(drawn, picture.device), drawn["scale"])[:, crop, crop]
         clean = lit(light, drawn)
         level = NoiseLevel(shot=drawn["shot"], read=drawn["read"])
-        noisy = expose(clean, level, drawn).clamp_max(1.0)
+        error = drawn.get("black_error", 0.0)
+        noisy, clean = (expose(clean, level, drawn) + error).clamp_max(1.0), clean + error
         off = np.exp(self._raw.level_error * random.standard_normal(2))
         told = NoiseLevel(shot=level.shot * float(off[0]), read=level.read * float(off[1]))
         curve = self._raw.curve
