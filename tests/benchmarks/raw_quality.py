@@ -1,15 +1,16 @@
 """A model for raw against classical filters, on photographs taken back to raw, where the truth is known.
 
     OMP_NUM_THREADS=1 python tests/benchmarks/raw_quality.py ../shared/data/dev/kodak24 --model runs/raw \\
-        [--pictures 6] [--side 256] [--levels 1e-4,1e-6 1e-3,1e-5 4e-3,2e-5 2e-2,4e-4] [--told 1.0] [--out raw.json]
+        [--pictures 6] [--side 256] [--levels 1e-4,1e-6 1e-3,1e-5 4e-3,2e-5 2e-2,4e-4] [--told 1.0]
+        [--photons gaussian] [--out raw.json]
 
 Each picture's middle is photographed by a camera of its own, in the CFA patterns RGGB, GBRG and BGGR in turn, with
-the light of the picture times 0.1, 0.3 or 1 in turn. Its noise, cut off at white and stored as 14-bit numbers, is
-taken out by the path of `unveil denoise` (`RawDenoiser.mosaic`), which is told the true level times `--told`. The
-classical filters work on the four planes, on the same curve, with the level that is told; of each the best of three
-strengths for a level, which reads the clean pictures, so theirs are upper bounds. Scored: mean PSNR in dB of the
-mosaic, black 0 and white 1 of the light, linear and after a square root. "as predicted" is the model without the local
-means of the file kept.
+the light of the picture times 0.1, 0.3 or 1 in turn. Its noise, photons counted one by one unless told, cut off at
+white and stored as 14-bit numbers, is taken out by the path of `unveil denoise` (`RawDenoiser.mosaic`), which is told
+the true level times `--told`. The classical filters work on the four planes, on the same curve, with the level that
+is told; of each the best of three strengths for a level, which reads the clean pictures, so theirs are upper bounds.
+Scored: mean PSNR in dB of the mosaic, black 0 and white 1 of the light, linear and after a square root. "as
+predicted" is the model without the local means of the file kept.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import torch
 from numpy.typing import NDArray
 
 from noise.finish import photograph
+from noise.poisson_gaussian import add_poisson_gaussian
 from noise.shot_read import NoiseLevel
 from noise.stabilised import deviation, restore, stabilise
 from pipeline.data.folders import scan
@@ -49,7 +51,7 @@ BLACK, WHITE = 1024, 16383
 class Taken:
     """A raw of a picture, and the light that it is of."""
 
-    def __init__(self, picture: Path, index: int, side: int, level: NoiseLevel, folder: Path) -> None:
+    def __init__(self, picture: Path, index: int, side: int, level: NoiseLevel, folder: Path, *, counted: bool) -> None:
         pixels = to_float(read_image(picture).pixels)[..., :3]
         top, left = (max(length - side, 0) // 4 * 2 for length in pixels.shape[:2])
         cut = torch.from_numpy(pixels[top : top + side, left : left + side].transpose(2, 0, 1).copy())
@@ -58,7 +60,9 @@ class Taken:
         self.light = LIGHTS[index // len(PATTERNS) % len(LIGHTS)]
         light = photograph(cut, camera) * self.light
         self.clean: Floats = light.numpy()
-        noisy = level.add(light, torch.Generator().manual_seed(1000 + index)).clamp_max(1.0).numpy()
+        generator = torch.Generator().manual_seed(1000 + index)
+        made = add_poisson_gaussian(light, level, generator) if counted else level.add(light, generator)
+        noisy = made.clamp_max(1.0).numpy()
         self.levels = Levels(pattern=self.pattern, black_levels=(float(BLACK),) * 4, white_level=WHITE)
         path = folder / f"{picture.stem}.dng"
         write_dng(
@@ -126,6 +130,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=256)
     parser.add_argument("--levels", nargs="+", default=["1e-4,1e-6", "1e-3,1e-5", "4e-3,2e-5", "2e-2,4e-4"])
     parser.add_argument("--told", type=float, default=1.0)
+    parser.add_argument("--photons", choices=["gaussian", "poisson"], default="poisson")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     model = RawDenoiser(load_denoiser(arguments.model))
@@ -136,7 +141,11 @@ def main() -> None:
         level = NoiseLevel(shot=shot, read=read)
         told = NoiseLevel(shot=shot * arguments.told, read=read * arguments.told)
         with tempfile.TemporaryDirectory() as folder:
-            taken = [Taken(path, index, arguments.side, level, Path(folder)) for index, path in enumerate(files)]
+            counted = arguments.photons == "poisson"
+            taken = [
+                Taken(path, index, arguments.side, level, Path(folder), counted=counted)
+                for index, path in enumerate(files)
+            ]
             table[text] = rows_of(told, taken, model)
         print(f"{text}: {table[text]}", flush=True)
     names = table[arguments.levels[0]]
