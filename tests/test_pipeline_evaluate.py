@@ -261,15 +261,18 @@ def test_workers_of_ray_find_the_same(
     finally:
         torch.set_num_threads(threads)
     done: list[tuple[int, int]] = []
+    read: list[tuple[int, int]] = []
     there = measure_sets(
         models,
         sets,
         baselines=("tv",),
         workers=2,
         crops=lambda _set: [0],
+        on_read=lambda *counts: read.append(counts),
         on_progress=lambda *counts: done.append(counts),
     )
     assert numbers(there.result) == numbers(here)
+    assert read == [(count, 9) for count in range(1, 10)]
     assert done[-1] == (9, 9)
     assert set(there.crops) == {("pairs", "p0"), ("clean", "p0.png"), ("clean isp", "p0")}
     assert there.crops["pairs", "p0"]["clean"].shape == (64, 72, 3)

@@ -135,7 +135,14 @@ def evaluate(
     keep_freed_memory()
     cache = ScoreCache(read=not fresh)
     with progress() as bar:
-        task = bar.add_task("evaluate", total=None)
+        reading = bar.add_task("read", total=None)
+        task = bar.add_task("evaluate", total=None, visible=False, start=False)
+
+        def advance(done: int, total: int) -> None:
+            bar.start_task(task)
+            bar.update(task, completed=done, total=total, visible=True)
+            bar.update(reading, visible=False)
+
         found = measure_sets(
             models,
             sets,
@@ -146,7 +153,8 @@ def evaluate(
             workers=count,
             device=_device(models, device),
             crops=_windows(sets) if report is not None else None,
-            on_progress=lambda done, total: bar.update(task, completed=done, total=total),
+            on_read=lambda done, total: bar.update(reading, completed=done, total=total),
+            on_progress=advance,
         )
     result = found.result
     if cache.problem:

@@ -88,6 +88,7 @@ def measure_sets(
     workers: int | None = 0,
     device: str = "cpu",
     crops: Callable[[CaseSet], Sequence[int]] | None = None,
+    on_read: Progress | None = None,
     on_progress: Progress | None = None,
 ) -> Evaluation:
     """Measure any number of models on any number of sets.
@@ -106,6 +107,7 @@ def measure_sets(
             has, and this process where there is none.
         device: of the workers: ``cpu`` or ``cuda``.
         crops: called with a set; numbers of its pictures of which windows are wanted.
+        on_read: called as (done, total) before anything is measured, while files are read to know which are new.
         on_progress: called as (done, total), in pictures.
 
     Raises:
@@ -115,7 +117,7 @@ def measure_sets(
     protocol = protocol or pick_protocol("unveil")
     metrics = list(dict.fromkeys((*protocol.metrics, *pick_metrics(more_metrics))))
     contenders = contenders_of(models, baselines)
-    identities = [[case.identity() for case in one.cases] for one in sets]
+    identities = _identified(sets, on_read)
     board = _Board(sets, identities, contenders, metrics, cache)
     tasks = board.tasks(crops)
     denoisers = {model.label: model.denoiser for model in models}
@@ -146,6 +148,21 @@ def measure_sets(
         "groups": seed_groups(models, summaries),
     }
     return Evaluation(result=strict(result), crops=board.crops, measured=len(tasks))
+
+
+def _identified(sets: Sequence[CaseSet], on_read: Progress | None) -> list[list[str]]:
+    """Read every file once: of large sets this takes minutes."""
+    total = sum(len(one.cases) for one in sets)
+    found: list[list[str]] = []
+    done = 0
+    for one in sets:
+        found.append([])
+        for case in one.cases:
+            found[-1].append(case.identity())
+            done += 1
+            if on_read is not None:
+                on_read(done, total)
+    return found
 
 
 class _Board:
