@@ -143,6 +143,11 @@ def evaluate(
             bar.update(task, completed=done, total=total, visible=True)
             bar.update(reading, visible=False)
 
+        def read(done: int, total: int) -> None:
+            bar.update(reading, completed=done, total=total)
+            if done == total:
+                advance(0, total)
+
         found = measure_sets(
             models,
             sets,
@@ -153,7 +158,7 @@ def evaluate(
             workers=count,
             device=_device(models, device),
             crops=_windows(sets) if report is not None else None,
-            on_read=lambda done, total: bar.update(reading, completed=done, total=total),
+            on_read=read,
             on_progress=advance,
         )
     result = found.result
