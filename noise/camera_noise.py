@@ -18,7 +18,6 @@ from noise.poisson_gaussian import add_poisson_gaussian
 from noise.ranges import check_range, draw_log_uniform, draw_uniform
 from noise.sensor_effects import SensorEffects, read_out, vary_sensitivity
 from noise.shot_read import NoiseLevel
-from raw.camera import Camera
 from raw.jpeg import Subsampling
 from raw.rendering import Rendering
 
@@ -143,14 +142,19 @@ def add_camera_noise(clean: Tensor, parameters: Parameters) -> Corruption:
         ValueError: ``clean`` does not have three channels.
     """
     camera = camera_of(parameters, clean.device)
-    noisy, raw = raws_of(clean, camera, parameters)
+    noisy, raw = raws_of(photograph(clean, camera, parameters.get("scale")), parameters)
     return develop(noisy, raw, camera, parameters, clean.shape[-2:])
 
 
-def raws_of(clean: Tensor, camera: Camera, parameters: Parameters) -> tuple[Tensor, Tensor]:
-    """Return the two packed raws (4, H/2, W/2) that ``add_camera_noise`` develops, with noise and without."""
+def raws_of(light: Tensor, parameters: Parameters) -> tuple[Tensor, Tensor]:
+    """Return the two raws of a pair, with noise and without.
+
+    Args:
+        light: of ``photograph``, or a part of it: packed raw (4, H/2, W/2), linear, black 0, white 1.
+        parameters: of ``CameraNoise.draw``.
+    """
     level = NoiseLevel(shot=parameters["shot"], read=parameters["read"])
-    raw = lit(photograph(clean, camera, parameters.get("scale")), parameters)
+    raw = lit(light, parameters)
     noisy = expose(raw, level, parameters)
     # No light, so there is no noise of it: it is what the converter forgets to subtract.
     error = parameters.get("black_error", 0.0)

@@ -59,7 +59,7 @@ def raw_pair(clean: Tensor, parameters: Parameters) -> RawPair:
         raise ValueError(f"kind: only camera and eld noise have a raw, got {parameters['kind']}")
     camera = camera_of(parameters, clean.device)
     level = NoiseLevel(shot=parameters["shot"], read=parameters["read"])
-    noisy, raw = raws_of(clean, camera, parameters)
+    noisy, raw = raws_of(photograph(clean, camera, parameters.get("scale")), parameters)
     sensor = parameters.get("sensor") or {}
     bits = sensor.get("bits")
     return RawPair(

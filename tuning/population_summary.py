@@ -20,7 +20,7 @@ from tuning.population import (
     step_after,
 )
 from tuning.runs import known_trials
-from tuning.summary import Leader, Summary, Trial, assemble, find_leaders, ranked, read_trial
+from tuning.summary import Leader, Summary, Trial, assemble, find_leaders, in_order, ranked, read_trial
 
 if TYPE_CHECKING:
     from pipeline.schema import TrainConfig
@@ -61,9 +61,7 @@ def _leaders(read: Sequence[tuple[str, Trial]], config: TrainConfig, mode: str) 
     for of, trial in read:
         if trial.seed == config.seed:
             found += find_leaders([trial], [one for other, one in read if other == of and one is not trial], mode)
-    sign = -1 if mode == "max" else 1
-    idle = {one.key for _, one in read if one.idle}
-    return sorted(found, key=lambda one: (-one.n, one.key in idle, sign * one.mean))
+    return in_order(found, [one for _, one in read], mode)
 
 
 def _told(generations: Sequence[Generation], config: TrainConfig, mode: str, trials: Sequence[Trial]) -> dict[str, Any]:

@@ -236,12 +236,8 @@ def repetitions(summary: Summary, plan: Plan) -> list[dict[str, Any]]:
 
 
 def find_leaders(trials: Sequence[Trial], repeats: Sequence[Trial], mode: str) -> list[Leader]:
-    """Return the trials with two seeds or more at the end, best first; only those with the most seeds can lead.
-
-    Those whose network does nothing come after the others.
-    """
+    """Return the trials with two seeds or more at the end, `in_order`; only those with the most seeds can lead."""
     leaders = []
-    idle = {trial.key for trial in trials if trial.idle}
     for trial in trials:
         runs = [trial, *(one for one in repeats if one.overrides == trial.overrides)]
         ended = {str(one.seed): one.score for one in runs if one.state == "finished" and one.score is not None}
@@ -259,7 +255,12 @@ def find_leaders(trials: Sequence[Trial], repeats: Sequence[Trial], mode: str) -
                     n=len(values),
                 )
             )
-    sign = -1 if mode == "max" else 1
+    return in_order(leaders, trials, mode)
+
+
+def in_order(leaders: Sequence[Leader], trials: Sequence[Trial], mode: str) -> list[Leader]:
+    """Return the leaders among the trials, best first: by seeds, idle networks after others, then by the mean."""
+    sign, idle = -1 if mode == "max" else 1, {trial.key for trial in trials if trial.idle}
     return sorted(leaders, key=lambda one: (-one.n, one.key in idle, sign * one.mean))
 
 

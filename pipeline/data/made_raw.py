@@ -66,7 +66,7 @@ class MadeRawSource(BatchSource):
         """Noisy and clean planes (4, crop, crop) on the curve, and the level that is told of them."""
         import torch
 
-        from noise.camera_noise import expose, lit
+        from noise.camera_noise import raws_of
         from noise.finish import camera_of, photograph
         from noise.shot_read import NoiseLevel
 
@@ -76,14 +76,11 @@ class MadeRawSource(BatchSource):
         picture = torch.from_numpy(self._picture(random, picture_side(self.spec.crop, drawn["scale"])))
         crop = slice(self.spec.crop)
         light = photograph(picture, camera_of(drawn, picture.device), drawn["scale"])[:, crop, crop]
-        clean = lit(light, drawn)
-        level = NoiseLevel(shot=drawn["shot"], read=drawn["read"])
-        error = drawn.get("black_error", 0.0)
-        noisy, clean = (expose(clean, level, drawn) + error).clamp_max(1.0), clean + error
+        noisy, clean = raws_of(light, drawn)
         off = np.exp(self._raw.level_error * random.standard_normal(2))
-        told = NoiseLevel(shot=level.shot * float(off[0]), read=level.read * float(off[1]))
+        told = NoiseLevel(shot=drawn["shot"] * float(off[0]), read=drawn["read"] * float(off[1]))
         curve = self._raw.curve
-        return on_curve(noisy.numpy(), told, curve), on_curve(clean.numpy(), told, curve), told
+        return on_curve(noisy.clamp_max(1.0).numpy(), told, curve), on_curve(clean.numpy(), told, curve), told
 
     def _picture(self, random: np.random.Generator, side: int) -> np.ndarray:
         """Cut (3, side, side) out of a picture, as stored, turned and mirrored."""

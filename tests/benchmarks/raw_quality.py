@@ -25,8 +25,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from noise.camera_noise import expose
 from noise.finish import photograph
-from noise.poisson_gaussian import add_poisson_gaussian
 from noise.shot_read import NoiseLevel
 from noise.stabilised import deviation, restore, stabilise
 from pipeline.data.folders import scan
@@ -51,7 +51,7 @@ BLACK, WHITE = 1024, 16383
 class Taken:
     """A raw of a picture, and the light that it is of."""
 
-    def __init__(self, picture: Path, index: int, side: int, level: NoiseLevel, folder: Path, *, counted: bool) -> None:
+    def __init__(self, picture: Path, index: int, side: int, level: NoiseLevel, folder: Path, photons: str) -> None:
         pixels = to_float(read_image(picture).pixels)[..., :3]
         top, left = (max(length - side, 0) // 4 * 2 for length in pixels.shape[:2])
         cut = torch.from_numpy(pixels[top : top + side, left : left + side].transpose(2, 0, 1).copy())
@@ -60,9 +60,7 @@ class Taken:
         self.light = LIGHTS[index // len(PATTERNS) % len(LIGHTS)]
         light = photograph(cut, camera) * self.light
         self.clean: Floats = light.numpy()
-        generator = torch.Generator().manual_seed(1000 + index)
-        made = add_poisson_gaussian(light, level, generator) if counted else level.add(light, generator)
-        noisy = made.clamp_max(1.0).numpy()
+        noisy = expose(light, level, {"photons": photons, "seed": 1000 + index}).clamp_max(1.0).numpy()
         self.levels = Levels(pattern=self.pattern, black_levels=(float(BLACK),) * 4, white_level=WHITE)
         path = folder / f"{picture.stem}.dng"
         write_dng(
@@ -141,9 +139,8 @@ def main() -> None:
         level = NoiseLevel(shot=shot, read=read)
         told = NoiseLevel(shot=shot * arguments.told, read=read * arguments.told)
         with tempfile.TemporaryDirectory() as folder:
-            counted = arguments.photons == "poisson"
             taken = [
-                Taken(path, index, arguments.side, level, Path(folder), counted=counted)
+                Taken(path, index, arguments.side, level, Path(folder), arguments.photons)
                 for index, path in enumerate(files)
             ]
             table[text] = rows_of(told, taken, model)

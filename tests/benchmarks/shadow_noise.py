@@ -21,14 +21,13 @@ from numpy.typing import NDArray
 
 from noise.finish import camera_of, draw_camera
 from noise.poisson_gaussian import add_poisson_gaussian
-from noise.shot_read import NoiseLevel
+from noise.shot_read import READ_INTERCEPT, READ_SLOPE, NoiseLevel
 from raw.isp import process
 from raw.rendering import Rendering, displayed
 
 CAMERAS = 8
 SIDE = 40
 HALVINGS = 20
-SLOPE, INTERCEPT = 2.18, 1.20  # of Brooks et al., equation in their section 3.1
 RENDERINGS = {
     "gamma": Rendering(demosaic="malvar", clip_black=False),
     "and smoothstep": Rendering(demosaic="malvar", clip_black=False, tone="smoothstep"),
@@ -58,7 +57,7 @@ def flat(colour: Values, way: tuple[str, str, float, float], shot: float) -> tup
     rendering = RENDERINGS[tone]
     light = torch.linspace(0, 1, 4097)
     linear = light[torch.searchsorted(displayed(light, rendering), torch.tensor(colour / 255).float())]
-    level = NoiseLevel(shot=shot, read=part * math.exp(SLOPE * math.log(shot) + INTERCEPT))
+    level = NoiseLevel(shot=shot, read=part * math.exp(READ_SLOPE * math.log(shot) + READ_INTERCEPT))
     found, zeros = [], []
     for seed in range(CAMERAS):
         generator = torch.Generator().manual_seed(seed)
