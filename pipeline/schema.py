@@ -61,6 +61,10 @@ class DataConfig(Section):
     crop: int = Field(default=120, ge=8, le=2048)
     """Side of the square training crop, in pixels (for `raw` in cells). Every image must be at least this large."""
 
+    enlarge: tuple[float, float] | None = None
+    """(lowest, highest) factor, 1 to 8, by which a crop of a clean picture is enlarged before its noise, drawn evenly
+    by factors; None leaves it. Photos at full size are softer than the reduced pictures of most collections."""
+
     cache_mb: int = Field(default=512, ge=0)
     """Decoded images that one synthesizer keeps in memory, in MiB."""
 
@@ -92,9 +96,10 @@ class OptimizerConfig(Section):
     clip_norm: float = Field(default=1.0, gt=0)
     """Gradient norm above which gradients are scaled down."""
 
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the large products in a step. Weights, tokens, gradients and losses stay float32. Pays on GPUs, and on
-    CPUs with bfloat16 instructions (avx512_bf16, AMX)."""
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    """Of the large products in a step. Weights, tokens, gradients and losses stay float32. bfloat16 pays on GPUs, and
+    on CPUs with instructions for it (avx512_bf16, AMX); others emulate it, many times slower. `auto` is bfloat16 where
+    there are such instructions, else float32."""
 
 
 class TrainingConfig(Section):

@@ -46,6 +46,10 @@ class SourceSpec:
     recipe: NoiseRecipe | None
     """Noise put on clean images; None when the images are noisy already."""
 
+    enlarge: tuple[float, float] | None = None
+    """(lowest, highest) factor by which a crop is enlarged before its noise, from a square that much smaller; None
+    leaves it."""
+
     cache_bytes: int
     """Bound on the decoded images kept in memory."""
 
@@ -158,8 +162,13 @@ class BatchSource:
         return pair.noisy.numpy(), pair.clean.numpy()
 
     def _crop(self, random: np.random.Generator) -> np.ndarray:
-        path, top, left = self._place(random, self.spec.crop)
-        return self._square(Area(path, top, left, self.spec.crop, self.spec.crop))
+        if self.spec.enlarge is None:
+            path, top, left = self._place(random, self.spec.crop)
+            return self._square(Area(path, top, left, self.spec.crop, self.spec.crop))
+        low, high = np.log(self.spec.enlarge)
+        side = max(1, round(self.spec.crop / float(np.exp(random.uniform(low, high)))))
+        path, top, left = self._place(random, side)
+        return enlarged(self._square(Area(path, top, left, side, side)), self.spec.crop)
 
     def _place(self, random: np.random.Generator, side: int) -> tuple[str, int, int]:
         """Draw a file, and the top and left of a square in it that may be trained on."""
@@ -240,6 +249,18 @@ def batch_source(spec: SourceSpec) -> BatchSource:
     from pipeline.data.raw_source import RawBatchSource
 
     return RawBatchSource(spec)
+
+
+def enlarged(square: np.ndarray, side: int) -> np.ndarray:
+    """Enlarge (H, H, C) in [0, 1] to ``side`` pixels a side."""
+    import torch
+
+    from raw.resize import resize
+
+    if square.shape[0] == side:
+        return square
+    planes = torch.from_numpy(np.ascontiguousarray(square.transpose(2, 0, 1)))
+    return resize(planes, side, side).numpy().transpose(1, 2, 0)
 
 
 def with_channels(image: np.ndarray, channels: int) -> np.ndarray:

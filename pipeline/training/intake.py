@@ -73,6 +73,7 @@ def read_source(config: TrainConfig, listen: Listener) -> tuple[SourceSpec, dict
         crop=config.data.crop,
         channels=config.network.channels,
         recipe=config.noise,
+        enlarge=config.data.enlarge,
         cache_bytes=config.data.cache_mb << 20,
         max_pixels=config.data.max_pixels,
         distillation=config.method if isinstance(config.method, Distillation) else None,

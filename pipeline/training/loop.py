@@ -15,6 +15,7 @@ from pipeline.errors import RunError
 from pipeline.training.batches import to_device
 from pipeline.training.checkpoint import list_checkpoints
 from pipeline.training.history import Log
+from pipeline.training.precision import precision_note
 from pipeline.training.rank import Rank, agree, gather, positions
 from pipeline.training.saver import Saver
 from pipeline.training.schedule import run_progress
@@ -81,6 +82,9 @@ class _Loop:
         self._start_feed()
         self._bad = 0
         self._saved_for_preemption = False
+        note = precision_note(config.optimizer.precision, rank.device)
+        if self._log and note:
+            self._log.note(note)
 
     def run(self) -> bool:
         state, settings = self._state, step_settings(self._config)

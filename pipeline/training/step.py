@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from models import AsymmetricMasks, Distillation, MaskedTraining, Network
+from pipeline.training.precision import Precision, in_bfloat16
 from pipeline.training.schedule import ema_decay, learning_rate
 
 
@@ -32,7 +33,7 @@ class StepSettings:
     warmup_steps: int
     ema_decay: float
     clip_norm: float
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
 
 
 class TrainState:
@@ -151,13 +152,14 @@ def _backward(
     size = len(batch["noisy"])
     ends = [size * part // parts for part in range(parts + 1)]
     slices = [slice(start, end) for start, end in itertools.pairwise(ends) if start < end]
-    short = settings.precision == "bfloat16"
+    device = batch["noisy"].device
+    short = in_bfloat16(settings.precision, device)
     total = 0.0
     for part in slices:
         share = {name: values[part] for name, values in batch.items()}
         wrapped = isinstance(network, nn.parallel.DistributedDataParallel) and part is not slices[-1]
         with network.no_sync() if wrapped else contextlib.nullcontext():  # type: ignore[operator]
-            with torch.autocast(batch["noisy"].device.type, torch.bfloat16, enabled=short):
+            with torch.autocast(device.type, torch.bfloat16, enabled=short):
                 loss = batch_loss(method, network, share)
             fraction = (part.stop - part.start) / size
             (loss * (weight * fraction)).backward()  # type: ignore[no-untyped-call]

@@ -1,0 +1,97 @@
+"""Crops that are enlarged before their noise: from a smaller square of the picture, and nothing else changes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from skimage.transform import rescale
+
+from noise import Gaussian
+from pipeline.config import load_config
+from pipeline.data.source import BatchSource, SourceSpec, enlarged
+from pipeline.errors import UserError
+from pipeline.training.intake import read_source
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory: pytest.TempPathFactory) -> SourceSpec:
+    import imageio.v3 as iio
+    from skimage import data
+
+    path = tmp_path_factory.mktemp("enlarge") / "a.png"
+    iio.imwrite(path, data.astronaut()[:200, :220])
+    return SourceSpec(
+        files=(str(path),),
+        seed=5,
+        crop=48,
+        channels=3,
+        recipe=Gaussian(sigma=(0.0, 0.0)),
+        cache_bytes=1 << 24,
+        max_pixels=1 << 24,
+    )
+
+
+def fineness(images: np.ndarray) -> float:
+    """Energy of differences of neighbours against that of pixels four apart."""
+    near, far = (float(np.square(images[..., step:] - images[..., :-step]).mean()) for step in (1, 4))
+    return near / far
+
+
+def test_enlarging_agrees_with_another_library_inside() -> None:
+    square = np.random.default_rng(0).random((24, 24, 3), dtype=np.float32)
+    ours = enlarged(square, 48)
+    theirs = rescale(square, 2, order=3, channel_axis=-1, mode="edge")
+    smooth = rescale(np.full((24, 24, 1), 0.25), 2, order=3, channel_axis=-1, mode="edge")
+    assert ours.shape == (48, 48, 3)
+    assert ours.dtype == np.float32
+    # Catmull-Rom here, cubic splines there.
+    assert np.corrcoef(ours[8:-8, 8:-8].ravel(), theirs[8:-8, 8:-8].ravel())[0, 1] > 0.98
+    assert np.allclose(enlarged(np.full((24, 24, 1), 0.25, np.float32), 48), smooth)
+
+
+def test_crops_are_softer_by_the_factor(spec: SourceSpec) -> None:
+    plain, twice, fourfold = (
+        fineness(BatchSource(replace(spec, enlarge=enlarge)).batch(0, range(16))["clean"])
+        for enlarge in (None, (2.0, 2.0), (4.0, 4.0))
+    )
+    assert twice < 0.8 * plain
+    assert fourfold < 0.8 * twice
+
+
+def test_factor_one_is_the_picture_itself_and_factors_are_drawn(spec: SourceSpec) -> None:
+    import imageio.v3 as iio
+
+    picture = iio.imread(spec.files[0])
+    one = BatchSource(replace(spec, enlarge=(1.0, 1.0))).batch(0, range(4))["clean"]
+    pixels = {tuple(pixel) for pixel in picture.reshape(-1, 3)}
+    assert all(tuple(pixel) in pixels for pixel in np.rint(one.transpose(0, 2, 3, 1).reshape(-1, 3) * 255).astype(int))
+    many = BatchSource(replace(spec, enlarge=(1.0, 4.0))).batch(0, range(8))["clean"]
+    assert len({round(fineness(image), 4) for image in many}) == 8
+
+
+def test_a_batch_is_the_same_each_time(spec: SourceSpec) -> None:
+    again = replace(spec, enlarge=(1.0, 3.0))
+    first, second = (BatchSource(again).batch(7, range(3)) for _ in range(2))
+    assert all(np.array_equal(first[name], second[name]) for name in first)
+
+
+def test_the_configuration_reaches_the_crops(photo_folder: Path) -> None:
+    config = load_config(preset="camera", overrides=["data.crop=32", "data.enlarge=[1,2.5]"], data=str(photo_folder))
+    assert read_source(config, lambda *_: None)[0].enlarge == (1.0, 2.5)
+
+
+@pytest.mark.parametrize(
+    ("preset", "more", "told"),
+    [
+        ("camera", "data.enlarge=[0.5,2]", "data.enlarge: expected two ascending factors from 1 to 8"),
+        ("camera", "data.enlarge=[3,2]", "data.enlarge: expected two ascending factors from 1 to 8"),
+        ("quick", "data.enlarge=[1,2]", "data.enlarge: expected none but for clean pictures"),
+        ("shipped_raw", "data.enlarge=[1,2]", "data.enlarge: expected none but for clean pictures"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_its_key(preset: str, more: str, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        load_config(preset=preset, overrides=[more], data="photos")
