@@ -85,11 +85,14 @@ class Started:
             ray.shutdown()
 
 
-def start_ray(need_cpus: float) -> Started:
+def start_ray(need_cpus: float, *, dashboard: bool = True) -> Started:
     """Join the cluster of `RAY_ADDRESS` or a submitted job; else start Ray inside this process.
 
     An embedded Ray is sized to the machine, listens on loopback only and keeps token authentication as Ray sets it.
-    Its dashboard is on, because Ray Train inside Ray Tune frees its resources through it.
+
+    Args:
+        need_cpus: that it must have.
+        dashboard: whether an embedded one serves its dashboard, which takes 4 % of a core as long as it runs.
     """
     from pipeline.home import quiet_third_parties
 
@@ -108,7 +111,7 @@ def start_ray(need_cpus: float) -> Started:
         url = ray.init(
             address="local",
             num_cpus=max(os.cpu_count() or 1, int(-(-need_cpus // 1))),
-            include_dashboard=True,
+            include_dashboard=dashboard,
             dashboard_host="127.0.0.1",
             runtime_env=runtime_env(),
             log_to_driver=False,

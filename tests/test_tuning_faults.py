@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -18,12 +19,13 @@ from tests.tracking_server import TrackingServer, free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLES = 4
+STEPS = 180
 SMALL = [
     "network.width=4",
     "network.depth=1",
     "data.crop=32",
     "training.batch=2",
-    "training.steps=180",
+    f"training.steps={STEPS}",
     "training.minutes=0",
 ]
 Found = dict[str, Any]
@@ -58,11 +60,19 @@ class Search:
     def finish(self, driver: subprocess.Popen[bytes] | None = None, *more: str) -> None:
         assert (driver or self.start(*more)).wait() == 0, self.log.read_text()
 
-    def wait_for(self, driver: subprocess.Popen[bytes], rows: int) -> None:
-        """Wait until the trials have written so many rows."""
-        while sum(len(path.read_bytes().splitlines()) for path in (self.out / "trials").glob("*/log.jsonl")) < rows:
+    def wait_for(self, driver: subprocess.Popen[bytes], ninths: int) -> None:
+        """Wait until the trials have saved so many ninths of a trial, all together."""
+        while self._steps() < ninths * STEPS // 9:
             assert driver.poll() is None, self.log.read_text()
             time.sleep(0.02)
+
+    def _steps(self) -> int:
+        """Steps of the latest checkpoints."""
+        latest: dict[Path, int] = {}
+        for path in (self.out / "trials").glob("*/checkpoints/step_*"):
+            with contextlib.suppress(ValueError):  # one that is being written has a suffix
+                latest[path.parent] = max(latest.get(path.parent, 0), int(path.name.removeprefix("step_")))
+        return sum(latest.values())
 
     def found(self) -> Found:
         """Number, state, steps and scores of each trial."""
@@ -122,7 +132,7 @@ def test_a_search_killed_at_three_moments_holds_the_trials_and_scores_of_one_lef
 ) -> None:
     search = Search(tmp_path, "killed", photos)
     resume: list[str] = []
-    for moment in (2, 5, 9):
+    for moment in (4, 14, 24):
         driver = search.start(*resume)
         search.wait_for(driver, moment)
         os.kill(driver.pid, signal.SIGKILL)
@@ -142,9 +152,9 @@ def test_a_search_does_without_its_mlflow_server_and_tells_it_later(
         # Seconds in place of a quarter of a minute, for a server that hangs.
         search = Search(tmp_path, "away", photos, MLFLOW_TRACKING_URI=server.uri, MLFLOW_HTTP_REQUEST_TIMEOUT="2")
         driver = search.start()
-        search.wait_for(driver, 2)
+        search.wait_for(driver, 4)
         server.send(signal.SIGSTOP if fate == "hangs" else signal.SIGKILL)
-        search.wait_for(driver, 7)
+        search.wait_for(driver, 20)
         if fate == "comes back":
             # The search must not be over before the server is up.
             driver.send_signal(signal.SIGSTOP)
@@ -172,7 +182,7 @@ def test_trials_take_one_processor_each_and_no_more_run_at_once_than_there_are(u
     spans = []
     for log in logs:
         rows = [row for row in map(json.loads, log.read_text().splitlines()) if row.get("event") == "cost"]
-        assert [row["rung"] for row in rows] == [1, 3, 9]
+        assert [row["rung"] for row in rows] == [9]
         clock, cpu = (sum(sum(row[kind].values()) for row in rows) for kind in ("clock", "cpu"))
         assert sum(row["cpu"]["steps"] for row in rows) > 0
         # Threads of Ray's beside the trial's own take what they take; a second one at work would double it.
@@ -196,7 +206,7 @@ def test_a_search_that_loses_a_node_holds_the_trials_and_scores_of_one_left_alon
         node = cluster.add_node(num_cpus=1)
         search = Search(tmp_path, "lost", photos, RAY_ADDRESS=cluster.address)
         driver = search.start()
-        search.wait_for(driver, 3)
+        search.wait_for(driver, 6)
         (pid,) = trainers(node)
         cluster.remove_node(node, allow_graceful=False)
         search.finish(driver)

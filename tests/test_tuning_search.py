@@ -7,6 +7,7 @@ import os
 import signal
 import tomllib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +166,9 @@ def test_three_trials_end_in_a_preset_that_train_accepts(
 
     stored = json.loads((out / "tune.json").read_text("utf-8"))
     for trial in stored["trials"]:
-        assert [row["rung"] for row in trial["history"]] == [rung for rung in (1, 3, 9) if rung <= trial["rung"]]
+        judged = [row["rung"] for row in trial["history"]]
+        # What ASHA has stopped and is repeated as the configuration as given is judged at its end only.
+        assert judged == [rung for rung in (1, 3, 9) if rung <= trial["rung"]] or (trial["preset"] and judged == [1, 9])
     for picture in ("scores", "survival", "parallel"):
         assert iio.imread(out / f"{picture}.png").shape[2] in (3, 4)
     parent, children, _ = child_runs(out)
@@ -221,6 +224,25 @@ def test_a_trial_that_keeps_crashing_is_marked_and_the_search_goes_on_and_can_be
     assert (children.pop("other"), steps.pop("other")) == ("KILLED", [])
     assert set(children.values()) == {parent} == {"FINISHED"}
     assert steps == {trial.key: [row["step"] for row in trial.history] for trial in longer.trials}
+
+
+def test_a_trial_that_nobody_stops_says_how_far_it_is_and_is_judged_once(
+    photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[dict[str, Any]] = []
+    monkeypatch.setattr("ray.tune.report", seen.append)
+    config = small(photo_folder)
+    point = first_points(config, 0)[1]
+    for name, early in (("on the way", True), ("at the end", False)):
+        run_trial(point, replace(job_for(config, tmp_path / name), early=early))
+    judged, quiet = seen[:3], seen[3:]
+    assert [row["rung"] for row in quiet] == list(range(1, 10))
+    assert [row["score"] for row in quiet[:-1]] == [None] * 8
+    assert all(row["loss"] > 0 for row in quiet)
+    # The same training, and the same score of it.
+    assert quiet[-1]["score"] == judged[-1]["score"]
+    log = read_history(trial_folder(tmp_path / "at the end", trial_key(overrides(config, point))))
+    assert [(row["rung"], row["score"]) for row in log] == [(9, judged[-1]["score"])]
 
 
 def test_a_trial_killed_at_any_rung_ends_like_an_undisturbed_one(

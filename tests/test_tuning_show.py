@@ -53,6 +53,19 @@ def test_a_terminal_shows_the_trials_the_farthest_and_best_first() -> None:
     assert "trial ccc failed: out of [memory]" in text.getvalue()
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_trial_that_is_not_judged_on_the_way_shows_how_far_it_is(
+    terminal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.commands.tune_show._LINE_SECONDS", -1.0)
+    shown, text = show(terminal=terminal)
+    shown("trial", event("aaa", "started", overrides={}))
+    shown("trial", event("aaa", "reported", rung=2, score=None, pid=1))
+    assert [next(iter(column.cells)) for column in shown.table().columns] == ["aaa", "as given", "2/9", "-", "running"]
+    if not terminal:
+        assert "1 running, aaa at 2/9, at most" in text.getvalue()
+
+
 def test_at_the_same_rung_the_better_score_is_first() -> None:
     for larger, order in ((False, ["bbb", "aaa"]), (True, ["aaa", "bbb"])):
         shown, _ = show(terminal=True, larger=larger)

@@ -132,6 +132,7 @@ def test_a_trial_s_name_depends_on_its_values_and_not_on_their_order() -> None:
 def test_short_trials_are_judged_less_often(steps: int, count: int) -> None:
     assert rungs(asymmetric(f"training.steps={steps}")) == count
     assert milestones(count) == [rung for rung in (1, 3, 9) if rung <= count]
+    assert milestones(count, early=False) == [count]
 
 
 EVERYTHING = {

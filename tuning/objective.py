@@ -51,6 +51,10 @@ class Job:
     scores: list[Score]
     """What is measured; the first decides."""
 
+    early: bool = True
+    """Whether trials are judged before their end too, for who stops or samples by it; else they only say how far they
+    are."""
+
 
 def rungs(config: TrainConfig) -> int:
     """Return the parts of a trial, after each of which it can go on: a power of ASHA's reduction factor."""
@@ -66,9 +70,9 @@ def stage(rung: int, count: int) -> int:
     return int(KEEP ** max(0, passed - 1))
 
 
-def milestones(count: int) -> list[int]:
+def milestones(count: int, *, early: bool = True) -> list[int]:
     """Return the rungs at which trials are judged: those where ASHA asks; at all of them it would cost three times."""
-    return [REDUCTION**power for power in range(count) if REDUCTION**power <= count]
+    return [REDUCTION**power for power in range(count) if REDUCTION**power <= count] if early else [count]
 
 
 def trial_config(config: TrainConfig, changed: Mapping[str, Any]) -> TrainConfig:
@@ -131,13 +135,15 @@ def _train(config: TrainConfig, job: Job, folder: Path, last: int, count: int, c
             costs.lap("steps")
             reached = _rung(team.state, config, count)
             row = None
-            if any(last < stone <= reached for stone in milestones(count)):
+            if any(last < stone <= reached for stone in milestones(count, early=job.early)):
                 row = judged_row(judge, team.state, reached, loss, last=reached >= count)
                 # The row first: a death between the two repeats the rung, and readers take a step once.
                 append_row(folder, row)
                 last = reached
                 costs.lap("judging")
             save_checkpoint(folder / "checkpoints", team.state, keep=1)
+            if row is None and not job.early:
+                tune.report(reported(_passed(team.state, reached, loss)))
             costs.lap("saving")
             if row is not None:
                 append_row(folder, costs.row(reached))
@@ -163,6 +169,12 @@ def judged_row(judge: Judge, state: TrainState, rung: int, loss: float, *, last:
         "judging": round(time.monotonic() - start, 3),
         "time": time.time(),
     }
+
+
+def _passed(state: TrainState, rung: int, loss: float) -> dict[str, Any]:
+    """Return what is reported of a rung at which nothing is judged, and does not stand in the log."""
+    known = {"step": state.step, "rung": rung, "loss": loss, "seconds": state.seconds, "time": time.time()}
+    return {**known, "score": None}
 
 
 def progress_of(state: TrainState, config: TrainConfig) -> float:

@@ -73,12 +73,13 @@ class TrialRuns(Callback):  # type: ignore[misc]  # Ray is not typed
         self._open[key] = self._child(key, changed, number)
 
     def on_trial_result(self, *, trial: Any, result: dict[str, Any], **_: Any) -> None:
-        """Send a rung's numbers.
+        """Send a rung's numbers, if it was judged.
 
         A trial that goes on after a death reports them again, with the same time, and MLflow takes them once.
         """
         key, _changed = self._identify(trial)
-        self._send(key, result, result["logged_at"])
+        if result["score"] is not None:
+            self._send(key, result, result["logged_at"])
         event = {"event": "reported", "rung": result["rung"], "score": result["score"], "pid": result["pid"]}
         self._listen("trial", {"key": key, **event})
 

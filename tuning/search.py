@@ -41,8 +41,17 @@ _SEARCH_SHARE = 2 / 3
 """Of a budget, where leaders are to be repeated afterwards."""
 
 
-def search(plan: Plan, out: Path, *, resume: bool = False, listen: Listener = lambda *_: None) -> Summary:
+def search(
+    plan: Plan, out: Path, *, resume: bool = False, dashboard: bool = False, listen: Listener = lambda *_: None
+) -> Summary:
     """Run the trials of `plan`, or what is missing of them, in `out`, and write the results there.
+
+    Args:
+        plan: what is searched, and how.
+        out: folder of the search.
+        resume: whether there may be one already.
+        dashboard: whether an embedded Ray serves its own.
+        listen: told what happens.
 
     Raises:
         UserError: data, folder or resources are not as the plan needs them.
@@ -64,8 +73,9 @@ def search(plan: Plan, out: Path, *, resume: bool = False, listen: Listener = la
         for score in scores:
             listen("say", {"text": f"score: {score.name}, {score.definition}"})
         job = Job(config=plan.config, out=str(out), training=training, held_out=held_out, scores=scores)
-        with _ray(config.cluster.gpus_per_worker, max(1, config.cluster.workers)) as started, _impatient():
-            listen("say", {"text": _where(started, config.cluster)})
+        cluster = config.cluster
+        with _ray(cluster.gpus_per_worker, max(1, cluster.workers), dashboard) as started, _impatient():
+            listen("say", {"text": _where(started, cluster)})
             # Ray reads its settings when it is first imported, which starting it has done as they should be.
             from tuning.pbt import CourseRuns
             from tuning.runs import TrialRuns
@@ -149,14 +159,14 @@ def _measurable(plan: Plan, scores: list[Score], source: SourceSpec, listen: Lis
 
 
 @contextlib.contextmanager
-def _ray(gpus: float, workers: int) -> Iterator[Started]:
+def _ray(gpus: float, workers: int, dashboard: bool) -> Iterator[Started]:
     """Start or join Ray, quiet, and stop it if this process started it."""
     from pipeline.cluster import start_ray
 
     # Ctrl-C ends the search at once, like a training run; Ray would wait for all trials to write checkpoints.
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-    started = start_ray(workers)
+    started = start_ray(workers, dashboard=dashboard)
     try:
         # Ray would wait for ever without a word.
         if workers > started.cpus:

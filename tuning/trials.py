@@ -7,7 +7,7 @@ import io
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,6 +110,8 @@ def fit(
         trainable: called with a point and, as `job`, the job.
     """
     config = plan.base()
+    # Who stops trials early asks for scores on the way, and so does Optuna.
+    job = replace(job, early=scheduler == "asha" or sampler == "optuna")
     gpus, workers = config.cluster.gpus_per_worker, max(1, config.cluster.workers)
     # The first process of a trial starts the others in the bundles that are left (`tuning.team`).
     resources = tune.PlacementGroupFactory([{"CPU": 1, **({"GPU": gpus} if gpus else {})}] * workers)

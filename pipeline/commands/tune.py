@@ -74,6 +74,9 @@ def tune(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the search in --out; more --samples extend it.")
     ] = False,
+    dashboard: Annotated[
+        bool, typer.Option("--dashboard", help="Serve the dashboard of an embedded Ray, at 4 % of a core.")
+    ] = False,
     json_output: Json = False,
 ) -> None:
     """Search the mask ratios with Ray Tune; the best trial becomes a preset."""
@@ -100,7 +103,7 @@ def tune(
             "--train-best: expected a search for settings; --scheduler pbt ends in a schedule and leaves the weights "
             "that it trained in OUT/winner; leave --train-best out"
         )
-    summary = _search(plan, out, resume=resume)
+    summary = _search(plan, out, resume=resume, dashboard=dashboard)
     _tell(summary, plan)
     trained = _train_best(summary, plan) if train_best else None
     if json_output:
@@ -150,7 +153,7 @@ def _resolve(
     return check_plan(Plan(**{"config": dump(resolved), **usual, **given}))
 
 
-def _search(plan: Plan, out: Path, *, resume: bool) -> Summary:
+def _search(plan: Plan, out: Path, *, resume: bool, dashboard: bool) -> Summary:
     from pipeline.commands.tune_show import shown_search
     from tuning.population import judgements
     from tuning.score import choose_scores
@@ -166,7 +169,7 @@ def _search(plan: Plan, out: Path, *, resume: bool) -> Summary:
         contextlib.redirect_stdout(sys.stderr),
         shown_search(samples, judgements(plan), larger) as listen,
     ):
-        return search(plan, out, resume=resume, listen=listen)
+        return search(plan, out, resume=resume, dashboard=dashboard, listen=listen)
 
 
 def _train_best(summary: Summary, plan: Plan) -> dict[str, Any]:

@@ -139,7 +139,8 @@ class ShowSearch:
             self._printed = now
             text = f"{sum(trial['state'] == 'running' for trial in self._trials.values())} running"
             if value["event"] == "reported":
-                text += f", {value['key']} at {value['rung']}/{self._rungs}: {value['score']:.5g}"
+                text += f", {value['key']} at {value['rung']}/{self._rungs}"
+                text += "" if value["score"] is None else f": {value['score']:.5g}"
             told = f", at most {_clock(left)} left" if left is not None else ""
             self._print(f"trials {self._ended()}/{self._total()}, {text}{told}")
 
