@@ -92,7 +92,7 @@ def start_ray(need_cpus: float, *, dashboard: bool = True) -> Started:
 
     Args:
         need_cpus: that it must have.
-        dashboard: whether an embedded one serves its dashboard, which takes 4 % of a core as long as it runs.
+        dashboard: whether an embedded one serves its dashboard, which takes 3 % of a core as long as it runs.
     """
     from pipeline.home import quiet_third_parties
 

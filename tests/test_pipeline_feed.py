@@ -45,7 +45,8 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> SourceSpec:
 def ray() -> Iterator[Any]:
     from pipeline.cluster import start_ray
 
-    start_ray(4)
+    started = start_ray(4)
+    assert started.dashboard.startswith("http://127.0.0.1:")
     import ray
 
     yield ray

@@ -138,6 +138,8 @@ def test_three_trials_end_in_a_preset_that_train_accepts(
         *SMALL,
     )
     assert code == 0, stderr
+    assert "embedded Ray: " in stderr
+    assert "dashboard" not in stderr
     assert result is not None
     assert result["score_name"] == "trust"
     assert result["failed"] == 0

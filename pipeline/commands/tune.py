@@ -75,7 +75,7 @@ def tune(
         bool, typer.Option("--resume", help="Continue the search in --out; more --samples extend it.")
     ] = False,
     dashboard: Annotated[
-        bool, typer.Option("--dashboard", help="Serve the dashboard of an embedded Ray, at 4 % of a core.")
+        bool, typer.Option("--dashboard", help="Serve the dashboard of an embedded Ray, at 3 % of a core.")
     ] = False,
     json_output: Json = False,
 ) -> None:

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.held_out import Area
-from pipeline.data.raw_source import RawData, level_on_curve, on_curve
-from pipeline.data.source import BatchSource, with_channels
+from pipeline.data.raw_source import level_on_curve, on_curve
+from pipeline.data.source import BatchSource
 
 if TYPE_CHECKING:
     from noise.camera_noise import CameraNoise
@@ -90,13 +90,9 @@ class MadeRawSource(BatchSource):
             crop = crop[:, ::-1]
         return np.ascontiguousarray(crop.transpose(2, 0, 1), dtype=np.float32)
 
-    def _square(self, area: Area) -> np.ndarray:
-        from pipeline.data.images import to_float
-
-        pixels = self._pixels(area.file)
-        assert isinstance(pixels, np.ndarray)
-        part = pixels[area.top : area.top + area.height, area.left : area.left + area.width]
-        return with_channels(to_float(part), 3)
+    @property
+    def _shown_channels(self) -> int:
+        return 3  # of the picture; the network has the four planes
 
     def _decoded(self, path: str) -> np.ndarray:
         from pathlib import Path
@@ -108,11 +104,6 @@ class MadeRawSource(BatchSource):
         if min(pixels.shape[:2]) < needed:
             raise ImageError(f"{path}: is smaller than the {needed} pixels that a crop needs: {pixels.shape[:2]}")
         return pixels
-
-    @property
-    def _raw(self) -> RawData:
-        assert self.spec.raw is not None
-        return self.spec.raw
 
 
 def largest_scale(recipe: Any) -> float | None:

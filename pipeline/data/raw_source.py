@@ -207,11 +207,6 @@ class RawBatchSource(BatchSource):
             raise ImageError(f"{path}: expected more than data.crop ({self.spec.crop}) cells, found {mosaic.shape}")
         return mosaic
 
-    @property
-    def _raw(self) -> RawData:
-        assert self.spec.raw is not None
-        return self.spec.raw
-
     def _level(self, path: str) -> NoiseLevel:
         from noise.shot_read import NoiseLevel
 

@@ -210,7 +210,16 @@ class BatchSource:
         pixels = self._pixels(area.file)
         assert isinstance(pixels, np.ndarray)
         part = pixels[area.top : area.top + area.height, area.left : area.left + area.width]
-        return with_channels(to_float(part), self.spec.channels)
+        return with_channels(to_float(part), self._shown_channels)
+
+    @property
+    def _shown_channels(self) -> int:
+        return self.spec.channels
+
+    @property
+    def _raw(self) -> RawData:
+        assert self.spec.raw is not None  # of the sources that train on mosaics
+        return self.spec.raw
 
     def _pixels(self, path: str) -> np.ndarray | Mosaic:
         if path in self._cache:

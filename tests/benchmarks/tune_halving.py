@@ -1,21 +1,16 @@
 """What ASHA would have stopped: searches whose trials all went to the end, replayed in many orders with Ray's own rule.
 
-    python tests/benchmarks/tune_halving.py asha/none/tune.json [more ...] [--trials 16] [--slots 2] [--orders 200]
-    python tests/benchmarks/tune_halving.py --agreement 0.9 --trials 16
+    python tests/benchmarks/tune_halving.py --agreement 0.9 --trials 16 [--slots 2] [--orders 200]
 
-The first form takes results of `unveil tune --scheduler none`; every order is a draw of `--trials` of its trials, all
-of them unless given, the configuration as given first. The second draws scores whose rank at 1/9 of the training agrees
-so much with that at the end. For each part of the trials that goes on from a rung (a third, a quarter, a fifth) it
-prints how many times less was trained than by every trial to the end, in how many orders the winner is the best there
-was, and its place on average. Results: docs/results/tune.md.
+Scores are drawn, so that those at 1/9 of the training agree so much with those at the end. For each part of the trials
+that goes on from a rung (a third, a quarter, a fifth) it prints how many times less was trained than by every trial to
+the end, in how many orders the winner is the best there was, and its place on average. Results: docs/results/tune.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import heapq
-import json
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -27,35 +22,23 @@ STAGES = (1 / 9, 1 / 3, 1.0)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("results", nargs="*", type=Path)
-    parser.add_argument("--trials", type=int, default=0)
+    parser.add_argument("--trials", type=int, default=16)
     parser.add_argument("--slots", type=int, default=2)
     parser.add_argument("--orders", type=int, default=200)
     parser.add_argument("--agreement", type=float, default=0.9)
     arguments = parser.parse_args()
     random = np.random.default_rng(0)
-    known = [scores_of(path) for path in arguments.results]
     print("| goes on | times less training | the worst tenth of orders | best trial found | its place on average |")
     print("|---|---|---|---|---|")
     orders = []
-    for number in range(arguments.orders):
-        scores = known[number % len(known)] if known else drawn(arguments.trials or 16, arguments.agreement, random)
-        rest = 1 + random.permutation(len(scores) - 1)[: (arguments.trials or len(scores)) - 1]
-        orders.append(scores[[0, *rest]])
+    for _ in range(arguments.orders):
+        scores = drawn(arguments.trials, arguments.agreement, random)
+        orders.append(scores[[0, *(1 + random.permutation(len(scores) - 1))]])
     for factor in (3, 4, 5):
         saved, places = zip(*(replay(scores, factor, arguments.slots) for scores in orders), strict=True)
         found = np.mean(np.array(places) == 1)
         cells = [f"1/{factor}", f"{np.mean(saved):.2f}", f"{np.percentile(saved, 10):.2f}", f"{found:.0%}"]
         print(f"| {' | '.join(cells)} | {np.mean(places):.2f} |", flush=True)
-
-
-def scores_of(path: Path) -> NDArray[np.float64]:
-    """Return (trials, rungs) scores of a search in which every trial reached the end; larger is better."""
-    found = json.loads(path.read_text("utf-8"))
-    sign = 1 if found["score_mode"] == "max" else -1
-    trials = sorted(found["trials"], key=lambda trial: trial["number"])
-    rows = [{row["rung"]: sign * row["score"] for row in trial["history"]} for trial in trials]
-    return np.array([[row[round(9 * part)] for part in STAGES] for row in rows])
 
 
 def drawn(trials: int, agreement: float, random: np.random.Generator) -> NDArray[np.float64]:
