@@ -61,9 +61,13 @@ class DataConfig(Section):
     crop: int = Field(default=120, ge=8, le=2048)
     """Side of the square training crop, in pixels (for `raw` in cells). Every image must be at least this large."""
 
-    enlarge: tuple[float, float] | None = None
-    """(lowest, highest) factor, 1 to 8, by which a crop of a clean picture is enlarged before its noise, drawn evenly
-    by factors; None leaves it. Photos at full size are softer than the reduced pictures of most collections."""
+    shrink: float = Field(default=1.0, ge=1, le=8)
+    """Factor by which a crop of a clean picture is shrunk before its noise, which takes off the grain and the JPEG
+    blocks of the picture itself: what is left in the clean side is learnt as detail."""
+
+    enlarge: tuple[float, float] = (1.0, 1.0)
+    """(lowest, highest) factor, 1 to 8, by which it is enlarged again, drawn evenly by factors. Photos at full size are
+    softer than the reduced pictures of most collections."""
 
     cache_mb: int = Field(default=512, ge=0)
     """Decoded images that one synthesizer keeps in memory, in MiB."""

@@ -26,8 +26,7 @@ def check_parts(config: TrainConfig) -> None:
             "network.level_map: expected false with data.domain 'display', where the noise of a picture is not "
             "told, found true"
         )
-    if config.data.enlarge is not None:
-        _check_enlarge(config, config.data.enlarge)
+    _check_sizes(config)
     if config.method.kind == "masked" and config.inference.mode == "multi_mask":
         raise ValueError(
             "inference.mode: expected 'direct' with method.kind 'masked' (that network never saw "
@@ -50,12 +49,14 @@ def check_parts(config: TrainConfig) -> None:
     _check_cluster(config)
 
 
-def _check_enlarge(config: TrainConfig, enlarge: tuple[float, float]) -> None:
-    if not 1 <= enlarge[0] <= enlarge[1] <= 8:
-        raise ValueError(f"data.enlarge: expected two ascending factors from 1 to 8, found {list(enlarge)}")
-    if config.noise is None or config.data.domain == "raw":
-        found = "no noise recipe" if config.noise is None else "data.domain 'raw'"
-        raise ValueError(f"data.enlarge: expected none but for clean pictures with a noise recipe, found {found}")
+def _check_sizes(config: TrainConfig) -> None:
+    low, high = config.data.enlarge
+    if not 1 <= low <= high <= 8:
+        raise ValueError(f"data.enlarge: expected two ascending factors from 1 to 8, found {[low, high]}")
+    for key, changed in (("shrink", config.data.shrink != 1), ("enlarge", high != 1)):
+        if changed and (config.noise is None or config.data.domain == "raw"):
+            found = "no noise recipe" if config.noise is None else "data.domain 'raw'"
+            raise ValueError(f"data.{key}: expected 1 but for clean pictures with a noise recipe, found {found}")
 
 
 def _check_cluster(config: TrainConfig) -> None:

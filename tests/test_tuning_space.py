@@ -201,6 +201,7 @@ def test_a_layout_is_a_choice_only_where_the_hole_is_one_pixel() -> None:
 
 def test_the_rate_is_searched_by_factors_and_widths_are_shared_by_all_heads() -> None:
     assert axes(asymmetric("optimizer.lr=0.5"), ["optimizer.lr"]) == {"optimizer.lr": LogUniform(0.0625, 1.0)}
+    assert axes(asymmetric("optimizer.lr=0.002"), ["optimizer.lr"]) == {"optimizer.lr": LogUniform(0.00025, 0.008)}
     assert axes(asymmetric("network.width=24"), ["network.width"])["network.width"] == Choice((12, 24, 36, 48))
     swin = masked(*SWIN, "network.dim=24", "network.heads=[6]")
     assert axes(swin, ["network.dim"])["network.dim"] == Choice((12, 24, 36, 48))

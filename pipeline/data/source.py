@@ -46,9 +46,11 @@ class SourceSpec:
     recipe: NoiseRecipe | None
     """Noise put on clean images; None when the images are noisy already."""
 
-    enlarge: tuple[float, float] | None = None
-    """(lowest, highest) factor by which a crop is enlarged before its noise, from a square that much smaller; None
-    leaves it."""
+    shrink: float = 1.0
+    """Factor by which a crop is shrunk before its noise, from a square that much larger."""
+
+    enlarge: tuple[float, float] = (1.0, 1.0)
+    """(lowest, highest) factor by which it is enlarged again."""
 
     cache_bytes: int
     """Bound on the decoded images kept in memory."""
@@ -162,13 +164,13 @@ class BatchSource:
         return pair.noisy.numpy(), pair.clean.numpy()
 
     def _crop(self, random: np.random.Generator) -> np.ndarray:
-        if self.spec.enlarge is None:
-            path, top, left = self._place(random, self.spec.crop)
-            return self._square(Area(path, top, left, self.spec.crop, self.spec.crop))
-        low, high = np.log(self.spec.enlarge)
-        side = max(1, round(self.spec.crop / float(np.exp(random.uniform(low, high)))))
+        low, high = self.spec.enlarge
+        factor = float(np.exp(random.uniform(np.log(low), np.log(high)))) if high > 1 else 1.0
+        shrunk = max(1, round(self.spec.crop / factor))
+        side = round(shrunk * self.spec.shrink)
         path, top, left = self._place(random, side)
-        return enlarged(self._square(Area(path, top, left, side, side)), self.spec.crop)
+        square = self._square(Area(path, top, left, side, side))
+        return resized(resized(square, shrunk), self.spec.crop)
 
     def _place(self, random: np.random.Generator, side: int) -> tuple[str, int, int]:
         """Draw a file, and the top and left of a square in it that may be trained on."""
@@ -238,8 +240,9 @@ class BatchSource:
         from pipeline.data.images import ImageError, read_image
 
         pixels = read_image(Path(path), max_pixels=self.spec.max_pixels).pixels
-        if min(pixels.shape[:2]) < self.spec.crop:
-            raise ImageError(f"{path}: is smaller than data.crop ({self.spec.crop}): {pixels.shape[:2]}")
+        needed = largest_square(self.spec.crop, self.spec.shrink, self.spec.enlarge)
+        if min(pixels.shape[:2]) < needed:
+            raise ImageError(f"{path}: is smaller than the {needed} pixels that a crop needs: {pixels.shape[:2]}")
         return pixels
 
 
@@ -260,8 +263,13 @@ def batch_source(spec: SourceSpec) -> BatchSource:
     return RawBatchSource(spec)
 
 
-def enlarged(square: np.ndarray, side: int) -> np.ndarray:
-    """Enlarge (H, H, C) in [0, 1] to ``side`` pixels a side."""
+def largest_square(crop: int, shrink: float, enlarge: tuple[float, float]) -> int:
+    """Side of the largest square that a crop is made of."""
+    return round(round(crop / enlarge[0]) * shrink)
+
+
+def resized(square: np.ndarray, side: int) -> np.ndarray:
+    """Resize (H, H, C) in [0, 1] to ``side`` pixels a side."""
     import torch
 
     from raw.resize import resize

@@ -25,7 +25,7 @@ def read_source(config: TrainConfig, listen: Listener) -> tuple[SourceSpec, dict
     from pipeline.data.made_raw import largest_scale, made_facts, picture_side
     from pipeline.data.noisy_side import split_sides
     from pipeline.data.raw_source import RawData
-    from pipeline.data.source import SourceSpec
+    from pipeline.data.source import SourceSpec, largest_square
     from pipeline.training.trust_split import hold_out
 
     if not config.data.path:
@@ -41,7 +41,8 @@ def read_source(config: TrainConfig, listen: Listener) -> tuple[SourceSpec, dict
 
         return read_raw_source(config, found, listen)
     crop = config.data.crop
-    side = picture_side(crop, largest_scale(config.noise)) if made else crop
+    plain = largest_square(crop, config.data.shrink, config.data.enlarge)
+    side = picture_side(crop, largest_scale(config.noise)) if made else plain
     good, sizes, skipped = [], [], []
     for file in found:
         try:
@@ -73,6 +74,7 @@ def read_source(config: TrainConfig, listen: Listener) -> tuple[SourceSpec, dict
         crop=config.data.crop,
         channels=config.network.channels,
         recipe=config.noise,
+        shrink=config.data.shrink,
         enlarge=config.data.enlarge,
         cache_bytes=config.data.cache_mb << 20,
         max_pixels=config.data.max_pixels,
