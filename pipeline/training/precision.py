@@ -23,7 +23,7 @@ def has_bfloat16(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
         return False
-    # Missing before torch 2.12; float32 is never wrong.
+    # An older torch cannot tell; float32 is never wrong.
     told: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(told.get(name) for name in _INSTRUCTIONS)
 
