@@ -27,6 +27,7 @@ from pipeline.inference.averaged import STRIDES
 from pipeline.schema_checks import check_parts
 from pipeline.schema_cluster import ClusterConfig as ClusterConfig
 from pipeline.schema_cluster import FeedConfig, Section
+from pipeline.training.precision import Precision
 
 Network = Annotated[MaskedSwinSpec | UNetSpec | NafnetSpec | RestormerSpec, Field(discriminator="kind")]
 Method = Annotated[MaskedTraining | AsymmetricMasks | Distillation, Field(discriminator="kind")]
@@ -100,7 +101,7 @@ class OptimizerConfig(Section):
     clip_norm: float = Field(default=1.0, gt=0)
     """Gradient norm above which gradients are scaled down."""
 
-    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    precision: Precision = "float32"
     """Of the large products in a step. Weights, tokens, gradients and losses stay float32. bfloat16 pays on GPUs, and
     on CPUs with instructions for it (avx512_bf16, AMX); others emulate it, many times slower. `auto` is bfloat16 where
     there are such instructions, else float32."""

@@ -72,20 +72,14 @@ def test_factor_one_is_the_picture_itself_and_factors_are_drawn(spec: SourceSpec
     assert len({round(fineness(image), 4) for image in many}) == 8
 
 
-def test_shrinking_takes_off_the_grain_of_the_picture_and_its_noise_is_added_after(tmp_path: Path) -> None:
+def test_shrinking_takes_off_the_grain_of_the_picture_and_its_noise_is_added_after(
+    spec: SourceSpec, tmp_path: Path
+) -> None:
     import imageio.v3 as iio
 
     grain = np.random.default_rng(0).normal(0.5, 0.05, (200, 200, 3))
     iio.imwrite(tmp_path / "grain.png", np.rint(255 * grain).astype(np.uint8))
-    spec = SourceSpec(
-        files=(str(tmp_path / "grain.png"),),
-        seed=0,
-        crop=48,
-        channels=3,
-        recipe=Gaussian(sigma=(25.0, 25.0)),
-        cache_bytes=1 << 24,
-        max_pixels=1 << 24,
-    )
+    spec = replace(spec, files=(str(tmp_path / "grain.png"),), recipe=Gaussian(sigma=(25.0, 25.0)))
     plain, shrunk = (BatchSource(replace(spec, shrink=factor)).batch(0, range(4)) for factor in (1.0, 2.0))
     assert plain["clean"].std() == pytest.approx(0.05, rel=0.05)
     assert shrunk["clean"].std() < 0.65 * plain["clean"].std()
