@@ -70,6 +70,10 @@ class DataConfig(Section):
     """(lowest, highest) factor, 1 to 8, by which it is enlarged again, drawn evenly by factors. Photos at full size are
     softer than the reduced pictures of most collections."""
 
+    rescale_share: float = Field(default=1.0, ge=0, le=1)
+    """Share of crops that are shrunk and enlarged so; the others are taken as they are, so that sharp pictures are
+    learnt too."""
+
     cache_mb: int = Field(default=512, ge=0)
     """Decoded images that one synthesizer keeps in memory, in MiB."""
 

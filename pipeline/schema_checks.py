@@ -57,6 +57,10 @@ def _check_sizes(config: TrainConfig) -> None:
         if changed and (config.noise is None or config.data.domain == "raw"):
             found = "no noise recipe" if config.noise is None else "data.domain 'raw'"
             raise ValueError(f"data.{key}: expected 1 but for clean pictures with a noise recipe, found {found}")
+    if config.data.rescale_share != 1 and config.data.shrink == high == 1:
+        raise ValueError(
+            f"data.rescale_share: expected 1 without data.shrink and data.enlarge, found {config.data.rescale_share:g}"
+        )
 
 
 def _check_cluster(config: TrainConfig) -> None:

@@ -11,7 +11,8 @@ from skimage.transform import rescale
 
 from noise import Gaussian
 from pipeline.config import load_config
-from pipeline.data.source import BatchSource, SourceSpec, largest_square, resized
+from pipeline.data.rescale import Rescale, resized
+from pipeline.data.source import BatchSource, SourceSpec
 from pipeline.errors import RunError, UserError
 from pipeline.training.intake import read_source
 
@@ -54,7 +55,7 @@ def test_enlarging_agrees_with_another_library_inside() -> None:
 
 def test_crops_are_softer_by_the_factor(spec: SourceSpec) -> None:
     plain, twice, fourfold = (
-        fineness(BatchSource(replace(spec, enlarge=(factor, factor))).batch(0, range(16))["clean"])
+        fineness(BatchSource(replace(spec, rescale=Rescale(enlarge=(factor, factor)))).batch(0, range(16))["clean"])
         for factor in (1.0, 2.0, 4.0)
     )
     assert twice < 0.8 * plain
@@ -65,11 +66,21 @@ def test_factor_one_is_the_picture_itself_and_factors_are_drawn(spec: SourceSpec
     import imageio.v3 as iio
 
     picture = iio.imread(spec.files[0])
-    one = BatchSource(replace(spec, enlarge=(1.0, 1.0))).batch(0, range(4))["clean"]
+    one = BatchSource(replace(spec, rescale=Rescale(enlarge=(1.0, 1.0)))).batch(0, range(4))["clean"]
     pixels = {tuple(pixel) for pixel in picture.reshape(-1, 3)}
     assert all(tuple(pixel) in pixels for pixel in np.rint(one.transpose(0, 2, 3, 1).reshape(-1, 3) * 255).astype(int))
-    many = BatchSource(replace(spec, enlarge=(1.0, 4.0))).batch(0, range(8))["clean"]
+    many = BatchSource(replace(spec, rescale=Rescale(enlarge=(1.0, 4.0)))).batch(0, range(8))["clean"]
     assert len({round(fineness(image), 4) for image in many}) == 8
+
+
+def test_a_share_of_crops_is_taken_as_they_are(spec: SourceSpec) -> None:
+    import imageio.v3 as iio
+
+    pixels = {tuple(pixel) for pixel in iio.imread(spec.files[0]).reshape(-1, 3)}
+    some = replace(spec, rescale=Rescale(shrink=1.5, enlarge=(1.2, 2.0), share=0.75))
+    crops = np.rint(255 * BatchSource(some).batch(0, range(64))["clean"]).astype(int)
+    untouched = [all(tuple(pixel) in pixels for pixel in crop.reshape(3, -1).T) for crop in crops]
+    assert 8 <= sum(untouched) <= 24
 
 
 def test_shrinking_takes_off_the_grain_of_the_picture_and_its_noise_is_added_after(
@@ -80,7 +91,9 @@ def test_shrinking_takes_off_the_grain_of_the_picture_and_its_noise_is_added_aft
     grain = np.random.default_rng(0).normal(0.5, 0.05, (200, 200, 3))
     iio.imwrite(tmp_path / "grain.png", np.rint(255 * grain).astype(np.uint8))
     spec = replace(spec, files=(str(tmp_path / "grain.png"),), recipe=Gaussian(sigma=(25.0, 25.0)))
-    plain, shrunk = (BatchSource(replace(spec, shrink=factor)).batch(0, range(4)) for factor in (1.0, 2.0))
+    plain, shrunk = (
+        BatchSource(replace(spec, rescale=Rescale(shrink=factor))).batch(0, range(4)) for factor in (1.0, 2.0)
+    )
     assert plain["clean"].std() == pytest.approx(0.05, rel=0.05)
     assert shrunk["clean"].std() < 0.65 * plain["clean"].std()
     for batch in (plain, shrunk):
@@ -88,24 +101,25 @@ def test_shrinking_takes_off_the_grain_of_the_picture_and_its_noise_is_added_aft
 
 
 def test_a_crop_needs_a_larger_square_by_the_factor(spec: SourceSpec) -> None:
-    assert largest_square(48, 1.6, (1.0, 3.0)) == 77
-    assert largest_square(48, 2.0, (2.0, 3.0)) == 48
-    whole = replace(spec, crop=100, shrink=2.0)  # the picture is 200 x 220
+    assert Rescale(shrink=1.6, enlarge=(1.0, 3.0)).largest_square(48) == 77
+    assert Rescale(shrink=1.5, enlarge=(2.0, 3.0)).largest_square(48) == 36
+    assert Rescale(shrink=1.5, enlarge=(2.0, 3.0), share=0.9).largest_square(48) == 48
+    whole = replace(spec, crop=100, rescale=Rescale(shrink=2.0))  # the picture is 200 x 220
     assert BatchSource(whole).batch(0, range(2))["clean"].shape == (2, 3, 100, 100)
     with pytest.raises(RunError, match="is smaller than the 210 pixels that a crop needs"):
         BatchSource(replace(whole, crop=105)).batch(0, range(2))
 
 
 def test_a_batch_is_the_same_each_time(spec: SourceSpec) -> None:
-    again = replace(spec, shrink=1.5, enlarge=(1.0, 3.0))
+    again = replace(spec, rescale=Rescale(shrink=1.5, enlarge=(1.0, 3.0), share=0.5))
     first, second = (BatchSource(again).batch(7, range(3)) for _ in range(2))
     assert all(np.array_equal(first[name], second[name]) for name in first)
 
 
 def test_the_configuration_reaches_the_crops(photo_folder: Path) -> None:
-    more = ["data.crop=32", "data.shrink=1.5", "data.enlarge=[1,2.5]"]
+    more = ["data.crop=32", "data.shrink=1.5", "data.enlarge=[1,2.5]", "data.rescale_share=0.75"]
     spec, _ = read_source(load_config(preset="camera", overrides=more, data=str(photo_folder)), lambda *_: None)
-    assert (spec.shrink, spec.enlarge) == (1.5, (1.0, 2.5))
+    assert spec.rescale == Rescale(shrink=1.5, enlarge=(1.0, 2.5), share=0.75)
 
 
 def test_a_picture_that_is_too_small_is_named_before_training(photo_folder: Path) -> None:
@@ -122,6 +136,7 @@ def test_a_picture_that_is_too_small_is_named_before_training(photo_folder: Path
         ("quick", "data.enlarge=[1,2]", "data.enlarge: expected 1 but for clean pictures"),
         ("shipped_raw", "data.enlarge=[1,2]", "data.enlarge: expected 1 but for clean pictures"),
         ("quick", "data.shrink=2", "data.shrink: expected 1 but for clean pictures"),
+        ("camera", "data.rescale_share=0.5", "data.rescale_share: expected 1 without data.shrink and data.enlarge"),
     ],
 )
 def test_what_cannot_be_is_refused_by_its_key(preset: str, more: str, told: str) -> None:

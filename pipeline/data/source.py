@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.data.held_out import MEASURE_BATCH, Area
+from pipeline.data.rescale import Rescale, resized
 from pipeline.errors import RunError, UserError
 
 if TYPE_CHECKING:
@@ -46,11 +47,8 @@ class SourceSpec:
     recipe: NoiseRecipe | None
     """Noise put on clean images; None when the images are noisy already."""
 
-    shrink: float = 1.0
-    """Factor by which a crop is shrunk before its noise, from a square that much larger."""
-
-    enlarge: tuple[float, float] = (1.0, 1.0)
-    """(lowest, highest) factor by which it is enlarged again."""
+    rescale: Rescale = field(default_factory=Rescale)
+    """How crops are shrunk and enlarged before their noise."""
 
     cache_bytes: int
     """Bound on the decoded images kept in memory."""
@@ -164,10 +162,7 @@ class BatchSource:
         return pair.noisy.numpy(), pair.clean.numpy()
 
     def _crop(self, random: np.random.Generator) -> np.ndarray:
-        low, high = self.spec.enlarge
-        factor = float(np.exp(random.uniform(np.log(low), np.log(high)))) if high > 1 else 1.0
-        shrunk = max(1, round(self.spec.crop / factor))
-        side = round(shrunk * self.spec.shrink)
+        side, shrunk = self.spec.rescale.draw(self.spec.crop, random)
         path, top, left = self._place(random, side)
         square = self._square(Area(path, top, left, side, side))
         return resized(resized(square, shrunk), self.spec.crop)
@@ -240,7 +235,7 @@ class BatchSource:
         from pipeline.data.images import ImageError, read_image
 
         pixels = read_image(Path(path), max_pixels=self.spec.max_pixels).pixels
-        needed = largest_square(self.spec.crop, self.spec.shrink, self.spec.enlarge)
+        needed = self.spec.rescale.largest_square(self.spec.crop)
         if min(pixels.shape[:2]) < needed:
             raise ImageError(f"{path}: is smaller than the {needed} pixels that a crop needs: {pixels.shape[:2]}")
         return pixels
@@ -261,23 +256,6 @@ def batch_source(spec: SourceSpec) -> BatchSource:
     from pipeline.data.raw_source import RawBatchSource
 
     return RawBatchSource(spec)
-
-
-def largest_square(crop: int, shrink: float, enlarge: tuple[float, float]) -> int:
-    """Side of the largest square that a crop is made of."""
-    return round(round(crop / enlarge[0]) * shrink)
-
-
-def resized(square: np.ndarray, side: int) -> np.ndarray:
-    """Resize (H, H, C) in [0, 1] to ``side`` pixels a side."""
-    import torch
-
-    from raw.resize import resize
-
-    if square.shape[0] == side:
-        return square
-    planes = torch.from_numpy(np.ascontiguousarray(square.transpose(2, 0, 1)))
-    return resize(planes, side, side).numpy().transpose(1, 2, 0)
 
 
 def with_channels(image: np.ndarray, channels: int) -> np.ndarray:

@@ -25,7 +25,8 @@ def read_source(config: TrainConfig, listen: Listener) -> tuple[SourceSpec, dict
     from pipeline.data.made_raw import largest_scale, made_facts, picture_side
     from pipeline.data.noisy_side import split_sides
     from pipeline.data.raw_source import RawData
-    from pipeline.data.source import SourceSpec, largest_square
+    from pipeline.data.rescale import Rescale
+    from pipeline.data.source import SourceSpec
     from pipeline.training.trust_split import hold_out
 
     if not config.data.path:
@@ -41,8 +42,8 @@ def read_source(config: TrainConfig, listen: Listener) -> tuple[SourceSpec, dict
 
         return read_raw_source(config, found, listen)
     crop = config.data.crop
-    plain = largest_square(crop, config.data.shrink, config.data.enlarge)
-    side = picture_side(crop, largest_scale(config.noise)) if made else plain
+    rescale = Rescale(shrink=config.data.shrink, enlarge=config.data.enlarge, share=config.data.rescale_share)
+    side = picture_side(crop, largest_scale(config.noise)) if made else rescale.largest_square(crop)
     good, sizes, skipped = [], [], []
     for file in found:
         try:
@@ -74,8 +75,7 @@ def read_source(config: TrainConfig, listen: Listener) -> tuple[SourceSpec, dict
         crop=config.data.crop,
         channels=config.network.channels,
         recipe=config.noise,
-        shrink=config.data.shrink,
-        enlarge=config.data.enlarge,
+        rescale=rescale,
         cache_bytes=config.data.cache_mb << 20,
         max_pixels=config.data.max_pixels,
         distillation=config.method if isinstance(config.method, Distillation) else None,
