@@ -17,7 +17,8 @@ from pipeline.config import dump, load_config
 from pipeline.data.held_out import MEASURE_BATCH
 from pipeline.data.source import BatchSource, SourceSpec
 from pipeline.errors import RunError, UserError
-from pipeline.evaluation.trust import denoise_with, measure_trust
+from pipeline.evaluation.trust import denoise_with, error_terms, first_of, known_noise, measure_trust
+from pipeline.evaluation.trust_flat import covariance, cut_patches
 from pipeline.training.intake import read_source
 from tuning.judge import Judge
 from tuning.material import training_source, trust_crops
@@ -151,18 +152,43 @@ def test_a_suite_is_scored_by_the_mean_over_its_noises(noisy_folder: Path, tmp_p
 
 def test_a_trial_is_judged_as_trust_measures_and_before_its_end_on_half_of_the_crops(noisy_folder: Path) -> None:
     names = ("noise_left", "structure_lost", "estimated_error")
-    plan = plan_of(noisy_folder, objectives=["trust", *names])
+    plan = plan_of(noisy_folder, "trust.crops=4", objectives=["trust", *names])
     config, source = plan.base(), source_of(plan)
     judge, network = Judge(choose_scores(plan), config, source), Filter(0.6).eval()
     batch = BatchSource(source).batch(MEASURE_BATCH, range(config.trust.crops))
-    assert len(batch["noisy"]) == 5
-    for last, part in ((False, slice(0, 2)), (True, slice(0, 5))):
-        noisy, images = torch.from_numpy(batch["noisy"][part]), batch["images"][part]
-        wanted = measure_trust(denoise_with(network, config.inference), noisy, images)
-        found = judge(network, last=last).scores
-        for name in names:
-            assert abs(found[name]) == abs(getattr(wanted, name)), (last, name)
-        assert found["trust"] == wanted.noise_left + abs(wanted.structure_lost)
+    noisy, images = torch.from_numpy(batch["noisy"]), batch["images"]
+    assert len(noisy) == 4
+    denoiser = denoise_with(network, config.inference)
+    wanted = measure_trust(denoiser, noisy, images)
+    found = judge(network, last=True).scores
+    for name in names:
+        assert abs(found[name]) == abs(getattr(wanted, name)), name
+    assert found["trust"] == wanted.noise_left + abs(wanted.structure_lost)
+    early = judge(network, last=False).scores
+    half = error_terms(denoiser, noisy[:2], first_of(known_noise(noisy, images), 2))
+    assert [abs(early[name]) for name in names] == [abs(half[name]) for name in names]
+    # The noise is that of all four, so it is not what the two alone would give; and not far from it.
+    alone = error_terms(denoiser, noisy[:2], known_noise(noisy[:2], images[:2]))
+    assert early["noise_left"] == pytest.approx(alone["noise_left"], rel=0.2)
+
+
+def test_what_is_known_of_some_crops_is_their_own_patches_with_the_noise_of_all(noisy_folder: Path) -> None:
+    source = source_of(plan_of(noisy_folder, "data.crop=40", "trust.crops=16", "trust.held_out=0.4"))
+    batch = BatchSource(source).batch(MEASURE_BATCH, range(16))
+    noisy, images = torch.from_numpy(batch["noisy"]), batch["images"]
+    known = known_noise(noisy, images)
+    assert max(len(part) for part, _ in known) > 1
+    some = first_of(known, 7)
+    kept = {int(index) for part, _ in some for index in part}
+    assert len(kept) >= 4
+    assert max(kept) < 7
+    for part, areas in some:
+        whole = next(one for crops, one in known if part[0] in crops)
+        assert areas.reference is whole.reference
+        own = noisy[part].numpy().transpose(0, 2, 3, 1)
+        cut = cut_patches(np.ascontiguousarray(own))
+        assert np.array_equal(areas.patch_energy, covariance(cut, cut))
+        assert len(areas.flat) == len(areas.group) == len(areas.level) == len(cut)
 
 
 def test_what_the_network_itself_changes_is_measured_at_the_end(noisy_folder: Path) -> None:
@@ -178,15 +204,15 @@ def test_what_the_network_itself_changes_is_measured_at_the_end(noisy_folder: Pa
     assert judge(Filter(0.6).eval(), last=False).effect is None
 
 
-def test_half_of_the_crops_that_cannot_tell_the_noise_is_not_judged_on(noisy_folder: Path) -> None:
+def test_crops_that_cannot_tell_the_noise_are_not_judged_on_alone(noisy_folder: Path) -> None:
     source = source_of(plan_of(noisy_folder))
     textured = np.kron(255 * np.random.default_rng(0).integers(0, 2, (80, 80, 3)), np.ones((2, 2, 1))).astype(np.uint8)
-    half = {area.file for area in source.measured[:2]}
-    for file in half:
+    for file in {area.file for area in source.measured[:2]}:
         iio.imwrite(file, textured)
-    crops = trust_crops(source, len(source.measured), half=True)
-    assert len(crops.noisy) == 5
-    assert sum(len(part) for part, _ in crops.known) == 3
+    assert len(source.measured) == 5
+    for part, crops_left, known in ((1, 4, 2), (2, 4, 2), (3, 3, 1), (5, 5, 3)):
+        crops = trust_crops(source, 5, part)
+        assert (len(crops.noisy), sum(len(found) for found, _ in crops.known)) == (crops_left, known)
 
 
 def test_trials_of_one_process_decode_once_and_get_what_a_fresh_process_gets(
@@ -220,7 +246,7 @@ def test_a_search_that_was_judged_otherwise_is_not_continued(noisy_folder: Path,
     del stored["judging"]  # as earlier versions wrote it
     (out / "search.json").write_text(json.dumps(stored), "utf-8")
     with pytest.raises(
-        UserError, match=r"--resume: expected a search judged as this version does \(3\), found .* \(1\)"
+        UserError, match=r"--resume: expected a search judged as this version does \(4\), found .* \(1\)"
     ):
         read_plan(out)
 

@@ -17,8 +17,9 @@ from models import AsymmetricMasks, InferenceSpec, Network, denoise, from_networ
 from pipeline.data.source import SourceSpec
 from pipeline.errors import RunError
 from pipeline.evaluation.metrics import measure, psnr_rgb_u8
+from tuning.effort import DRAWS
 from tuning.material import held_out_batch, trust_crops
-from tuning.score import CROPS, PAIR_SIDE, PAIRS, SUITE_PICTURES, SUITE_SEED, SUITE_SIDE, Score
+from tuning.score import PAIR_SIDE, SUITE_SEED, SUITE_SIDE, Score
 
 if TYPE_CHECKING:
     from pipeline.evaluation.cases import CaseSet
@@ -28,9 +29,6 @@ HELD_OUT_BATCH = 2**42
 """Index of the batch that trials are judged on: far beyond any step, and not the one of the pictures."""
 
 _CHUNK = 8
-_DRAWS: Final = 2
-"""At the end. More make all trials better by much the same, and judging many times as long; before the end one draw
-ranks them as well (docs/results/tune.md)."""
 
 SSIM: Final = "ssim_gauss11_rgb"
 
@@ -55,8 +53,8 @@ class Judged:
 class Judge:
     """Scores a network. The data are read once, at the first use.
 
-    Before the end of a trial on half of them: there it is compared with other trials at the same rung only, and
-    judging costs as much there as at the end.
+    Before the end of a trial on half of what a score counts: there it is compared with other trials at the same rung
+    only, and judging costs as much there as at the end.
     """
 
     scores: Sequence[Score]
@@ -86,11 +84,12 @@ class Judge:
             "blind": self._blind,
         }
         self._half = not last
-        kinds = {score.kind for score in self.scores}
-        trust = self._on_trust(network) if "trust" in kinds else {}
+        trust: dict[str, float] = {}
         scores: dict[str, float] = {}
         parts: dict[str, float] = {}
         for score in self.scores:
+            if score.kind == "trust" and not trust:
+                trust = self._on_trust(network, score)
             with torch.inference_mode():
                 found = {"": trust[score.name]} if score.kind == "trust" else judges[score.kind](network, score)
             mean = float(np.mean(list(found.values())))
@@ -106,7 +105,7 @@ class Judge:
         sets = self._sets or self._read(score)
         self._sets = sets
         self._ssim.clear()
-        some = {name: self._some(one) for name, one in sets.items()}
+        some = {name: one[: self._count(score)] for name, one in sets.items()}
         return {name: float(np.mean([self._psnr(network, *sides) for sides in one])) for name, one in some.items()}
 
     def _read(self, score: Score) -> dict[str, list[tuple[FloatImage, FloatImage]]]:
@@ -114,8 +113,8 @@ class Judge:
 
         folder = Path(score.data)
         if score.kind == "pairs":
-            return {"pairs": _pictures(data_set(folder, limit=PAIRS), PAIR_SIDE)}
-        found = noised_sets(folder, suite_noises(score.suite), SUITE_SEED, SUITE_PICTURES)
+            return {"pairs": _pictures(data_set(folder, limit=score.count), PAIR_SIDE)}
+        found = noised_sets(folder, suite_noises(score.suite), SUITE_SEED, score.count)
         return {one.name: _pictures(one, SUITE_SIDE) for one in found}
 
     def _psnr(self, network: Network, noisy: FloatImage, clean: FloatImage) -> float:
@@ -124,18 +123,18 @@ class Judge:
         self._ssim.append(values[SSIM])
         return values["psnr_rgb_u8"]
 
-    def _on_synthetic(self, network: Network, _: Score) -> dict[str, float]:
-        batch = self._crops()
-        output = self._denoised(network, torch.from_numpy(self._some(batch["noisy"])))
+    def _on_synthetic(self, network: Network, score: Score) -> dict[str, float]:
+        batch, count = self._crops(), self._count(score)
+        output = self._denoised(network, torch.from_numpy(batch["noisy"][:count]))
         return {
             str(number): psnr_rgb_u8(found.transpose(1, 2, 0), clean.transpose(1, 2, 0))
-            for number, (found, clean) in enumerate(zip(output.numpy(), self._some(batch["clean"]), strict=True))
+            for number, (found, clean) in enumerate(zip(output.numpy(), batch["clean"][:count], strict=True))
         }
 
-    def _on_trust(self, network: Network) -> dict[str, float]:
+    def _on_trust(self, network: Network, score: Score) -> dict[str, float]:
         from pipeline.evaluation.trust import denoise_with, error_terms
 
-        crops = trust_crops(self.held_out, self.config.trust.crops, half=self._half)
+        crops = trust_crops(self.held_out, self.config.trust.crops, self._count(score))
         noisy = crops.noisy.to(_device(network))
         found = error_terms(denoise_with(network, self._inference()), noisy, crops.known)
         # A network that diverged leaves more in flat areas than elsewhere, and its structure lost is far below zero.
@@ -145,7 +144,7 @@ class Judge:
     def _blind(self, network: Network, score: Score) -> dict[str, float]:
         method, inference = self.config.method, self.config.inference
         assert isinstance(method, AsymmetricMasks)
-        noisy = torch.from_numpy(self._some(self._crops()["noisy"]))
+        noisy = torch.from_numpy(self._crops()["noisy"][: self._count(score)])
         losses: list[float] = []
         for start in range(0, len(noisy), _CHUNK):
             image = noisy[start : start + _CHUNK].to(_device(network))
@@ -174,15 +173,16 @@ class Judge:
 
     def _crops(self) -> dict[str, NDArray[Any]]:
         if not self._batch:
-            self._batch = held_out_batch(self.held_out, HELD_OUT_BATCH, CROPS)
+            count = max([_CHUNK, *(score.count for score in self.scores)])
+            self._batch = held_out_batch(self.held_out, HELD_OUT_BATCH, count)
         return self._batch
 
-    def _some(self, values: Any) -> Any:
-        return values[: max(1, len(values) // 2)] if self._half else values
+    def _count(self, score: Score) -> int:
+        return max(1, score.count // 2) if self._half else score.count
 
     def _inference(self) -> InferenceSpec:
         own = self.config.inference
-        return replace(own, draws=min(own.draws, 1 if self._half else _DRAWS))
+        return replace(own, draws=min(own.draws, 1 if self._half else DRAWS))
 
     def _denoised(self, network: Network, image: Tensor) -> Tensor:
         output = denoise(network, image.to(_device(network)), self._inference()).float().cpu()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pipeline.data.held_out import MEASURE_BATCH
 from pipeline.data.source import BatchSource, SourceSpec, batch_source
-from pipeline.evaluation.trust import Known, known_noise
+from pipeline.evaluation.trust import Known, first_of, known_noise
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -46,13 +46,22 @@ def held_out_batch(spec: SourceSpec, index: int, count: int) -> dict[str, NDArra
 
 
 @functools.lru_cache(maxsize=2)
-def trust_crops(spec: SourceSpec, count: int, *, half: bool) -> TrustCrops:
-    """Return the crops that trust is measured on, or the first half of them if that tells the noise of any image."""
+def trust_crops(spec: SourceSpec, count: int, part: int) -> TrustCrops:
+    """Return the first ``part`` of the ``count`` crops that trust can be measured on, or more if these tell no noise.
+
+    The noise is that of all of them, measured once a process.
+    """
+    noisy, images, known = _known_noise(spec, count)
+    while part < len(images):
+        first = first_of(known, part)
+        if any(areas.reliable for _, areas in first):
+            return TrustCrops(noisy=noisy[:part], known=first)
+        part *= 2
+    return TrustCrops(noisy=noisy, known=known)
+
+
+@functools.lru_cache(maxsize=1)
+def _known_noise(spec: SourceSpec, count: int) -> tuple[Tensor, NDArray[Any], Known]:
     batch = held_out_batch(spec, MEASURE_BATCH, count)
     noisy, images = torch.from_numpy(batch["noisy"]), batch["images"]
-    if half:
-        part = slice(0, max(1, len(images) // 2))
-        known = known_noise(noisy[part], images[part])
-        if any(areas.reliable for _, areas in known):
-            return TrustCrops(noisy=noisy[part], known=known)
-    return TrustCrops(noisy=noisy, known=known_noise(noisy, images))
+    return noisy, images, known_noise(noisy, images)

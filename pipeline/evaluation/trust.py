@@ -108,6 +108,15 @@ def known_noise(noisy: Tensor, images: NDArray[np.int64]) -> Known:
     return [(part, areas) for part, areas in found if areas.energy > LEAST_ENERGY]
 
 
+def first_of(known: Known, count: int) -> Known:
+    """Return what is known of the noise of the first ``count`` crops, as measured in all.
+
+    Images with too little that is flat in these crops are left out.
+    """
+    found = [(part[part < count], areas.of_crops(part < count)) for part, areas in known if part[0] < count]
+    return [(part, areas) for part, areas in found if areas is not None]
+
+
 def error_terms(denoiser: Denoise, noisy: Tensor, known: Known) -> dict[str, float]:
     """Measure what of `measure_trust` says how good a denoiser is, in less time, where the noise is known already.
 

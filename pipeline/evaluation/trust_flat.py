@@ -66,6 +66,19 @@ class FlatAreas:
         """Variance of the fitted noise in each patch and channel, by its brightness: (N, C)."""
         return np.asarray(_variance_at(self.reference, self.level), np.float32)
 
+    def of_crops(self, chosen: NDArray[np.bool_]) -> FlatAreas | None:
+        """Return the same noise with the patches of the chosen crops (B,) alone; None if too few of them are flat."""
+        patches = np.repeat(chosen, len(self.flat) // len(chosen))
+        if self.flat[patches].sum() < _FEW:
+            return None
+        return replace(
+            self,
+            patch_energy=self.patch_energy[patches],
+            flat=self.flat[patches],
+            group=self.group[patches],
+            level=self.level[patches],
+        )
+
     def expected(self, values: Array) -> Array:
         """Mean of ``values`` (N,) over the flat patches as bright as each patch; over all where there are few."""
         result = np.full(len(values), values[self.flat].mean(), np.float32)

@@ -3,9 +3,9 @@
     OMP_NUM_THREADS=1 python tests/benchmarks/tune_judging.py SEARCH [--pairs PAIRS]
 
 SEARCH is the folder of a finished search of noisy photos with `--scheduler none`. The weights that each trial left are
-judged by `trust` on all and on half of the held-out crops, at one, two and eight random draws of the masks. Printed is
-the rank correlation of each way with all crops at eight draws, which is what the cheaper ones stand for, with the mean
-PSNR of the middles of PAIRS, and where the trial that it calls best stands among all by both.
+judged by `trust` on all, half and a quarter of the held-out crops, at one, two and eight random draws of the masks.
+Printed is the rank correlation of each way with all crops at eight draws, which is what the cheaper ones stand for, and
+with the mean PSNR of the middles of PAIRS, and where the trial that it calls best stands among all by both.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ from tuning.plan import read_plan
 from tuning.runs import known_trials
 from tuning.score import choose_scores, split_source
 
-WAYS = [(half, draws) for half in (False, True) for draws in (8, 2, 1)]
+PARTS = {1: "all", 2: "half", 4: "a quarter"}
+WAYS = [(part, draws) for part in PARTS for draws in (8, 2, 1)]
 SIDE = 128
 
 
@@ -46,7 +47,7 @@ def main() -> None:
     plan = read_plan(options.search)
     held_out = split_source(read_source(plan.base(), lambda *_: None)[0], choose_scores(plan))[1]
     pairs = [case.read() for case in data_set(options.pairs).cases] if options.pairs else []
-    scores: dict[tuple[bool, int], list[float]] = {way: [] for way in WAYS}
+    scores: dict[tuple[int, int], list[float]] = {way: [] for way in WAYS}
     seconds = dict.fromkeys(WAYS, 0.0)
     psnr: list[float] = []
     for key, known in known_trials(options.search).items():
@@ -54,14 +55,14 @@ def main() -> None:
         state = new_state(config, "cpu")
         if not load_latest(trial_folder(options.search, key) / "checkpoints", state):
             raise SystemExit(f"{key}: no checkpoint is left")
-        for half, draws in WAYS:
-            crops = trust_crops(held_out, config.trust.crops, half=half)
+        for part, draws in WAYS:
+            crops = trust_crops(held_out, config.trust.crops, config.trust.crops // part)
             begun = time.process_time()
             found = error_terms(
                 denoise_with(state.average, replace(config.inference, draws=draws)), crops.noisy, crops.known
             )
-            seconds[half, draws] += time.process_time() - begun
-            scores[half, draws].append(found["noise_left"] + abs(found["structure_lost"]))
+            seconds[part, draws] += time.process_time() - begun
+            scores[part, draws].append(found["noise_left"] + abs(found["structure_lost"]))
         values = []
         for noisy, clean in pairs:
             assert clean is not None
@@ -75,12 +76,12 @@ def main() -> None:
     whole = scores[WAYS[0]]
     print("\n| crops | draws | s of the processor a trial | rank correlation | with PSNR | its best: place | by PSNR |")
     print("|---|---|---|---|---|---|---|")
-    for half, draws in WAYS:
-        own = scores[half, draws]
+    for part, draws in WAYS:
+        own = scores[part, draws]
         best = int(np.argmin(own))
         place, by_psnr = (sum(one < values[best] for one in values) + 1 for values in (whole, [-one for one in psnr]))
         told = [f"{-spearmanr(own, psnr).statistic:.3f}", by_psnr] if pairs else ["", ""]
-        cells = ["half" if half else "all", draws, f"{seconds[half, draws] / len(own):.2f}"]
+        cells = [PARTS[part], draws, f"{seconds[part, draws] / len(own):.2f}"]
         cells += [f"{spearmanr(own, whole).statistic:.3f}", told[0], place, told[1]]
         print(f"| {' | '.join(map(str, cells))} |")
 

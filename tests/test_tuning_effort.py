@@ -1,0 +1,86 @@
+"""How many crops and pictures trials are judged on: few where trials are short, the same for all trials of a search."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models import UNet, UNetSpec
+from pipeline.config import dump, load_config
+from pipeline.training.intake import read_source
+from tuning.effort import judged_count
+from tuning.judge import Judge
+from tuning.plan import Plan
+from tuning.score import choose_scores
+
+
+def plan_of(*overrides: str, preset: str = "tune_masks", **more: Any) -> Plan:
+    return Plan(
+        config=dump(load_config(preset=preset, overrides=list(overrides), data="photos")), samples=4, seed=0, **more
+    )
+
+
+# A step of tune_masks trains on 8 crops of 120x120 in 3 passes, so a fiftieth of 100 steps is 48 passes over a crop.
+@pytest.mark.parametrize(
+    ("steps", "search", "passes"),
+    [
+        (100, ["method.pd_stride"], 4),  # two masks, two draws
+        (100, ["method.mask_count"], 7),  # 2, 3, 4 or 5 masks
+        (100, ["method.hole"], 4 * (1 + 1 + 3 + 3 + 9 + 9) / 6),
+        (1000, ["method.hole", "method.mask_count"], 7 * 26 / 6),
+    ],
+)
+def test_a_fiftieth_of_the_training_is_judging(steps: int, search: list[str], passes: float) -> None:
+    plan = plan_of(f"training.steps={steps}", search=search)
+    for whole in (1, 16, 200):
+        wanted = round(max(whole / 4, min(whole, 0.02 * steps * 8 * 3 / passes)))
+        assert judged_count(plan, whole, 120 * 120) == max(1, wanted)
+
+
+def test_it_is_all_of_them_in_long_trials_and_a_quarter_in_short_ones() -> None:
+    for steps, counts in ((20000, (16, 32)), (9, (4, 8))):
+        plan = plan_of(f"training.steps={steps}", search=["method.hole"], objectives=["trust", "blind_l1"])
+        found = choose_scores(plan)
+        assert tuple(score.count for score in found) == counts
+        for score in found:
+            assert f"{score.count} held-out" in score.definition
+
+
+def test_the_inference_of_the_configuration_counts_with_two_draws_at_most() -> None:
+    plans = [
+        plan_of("training.steps=100", f"inference.draws={draws}", *more, search=["method.pd_stride"])
+        for draws, more in ((1, []), (2, []), (8, []), (8, ["inference.mode=direct"]))
+    ]
+    assert [judged_count(plan, 60, 120 * 120) for plan in plans] == [24, 15, 15, 48]
+
+
+@pytest.mark.parametrize("preset", ["tune_masks", "camera"])
+def test_a_trial_is_judged_on_as_many_and_on_half_before_its_end(
+    preset: str, photo_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = ["training.steps=9", "data.crop=40", "training.batch=2", "network.width=4", "network.depth=1"]
+    config = load_config(preset=preset, overrides=lines, data=str(photo_folder))
+    search = ["method.hole"] if preset == "tune_masks" else ["optimizer.lr"]
+    plan = Plan(config=dump(config), samples=2, seed=0, search=search, objectives=["blind_l1"] * (preset != "camera"))
+    (score,) = scores = choose_scores(plan)
+    assert score.count == 8
+    judge = Judge(scores, config, read_source(config, lambda *_: None)[0])
+    network = UNet(UNetSpec(width=4, depth=1)).eval()
+    shown: list[int] = []
+    monkeypatch.setattr(network, "forward", lambda image, **_: shown.append(image.numel()) or image)
+    judge(network, last=False)
+    early = sum(shown)
+    judge(network, last=True)
+    passes, draws = (2, 2) if preset == "tune_masks" else (1, 1)
+    crop = 3 * 40 * 40
+    assert early == 4 * passes * crop
+    assert sum(shown) - early == (8 * passes * draws + 8) * crop  # eight more for what the network itself changes
+
+
+@pytest.mark.parametrize("ablation", ["amsnet-ratio", "table1"])
+def test_tables_of_the_papers_count_with_their_own_configuration(ablation: str) -> None:
+    preset = "amsnet" if ablation == "amsnet-ratio" else "masked_swin"
+    plan = plan_of("training.steps=1", preset=preset, ablation=ablation)
+    assert judged_count(plan, 16, 120 * 120) == 4
