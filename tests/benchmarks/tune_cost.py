@@ -33,25 +33,32 @@ class Watch:
 
     def __init__(self, driver: psutil.Process) -> None:
         self._driver = driver
-        self._known: dict[int, tuple[str, float]] = {}
-        self.samples: list[tuple[float, dict[str, float]]] = []
+        self._kinds: dict[int, str] = {}
+        self._seconds: dict[int, float] = {}
+        self._samples: list[tuple[float, dict[int, float]]] = []
 
     def look(self) -> None:
         """Take a sample; what has ended keeps what it had."""
         for process in (self._driver, *self._children()):
             try:
                 times = process.cpu_times()
-                self._known[process.pid] = (self._kind(process), times.user + times.system)
+                self._kinds[process.pid] = self._kind(process)
+                self._seconds[process.pid] = times.user + times.system
             except psutil.Error:
                 continue
-        total: dict[str, float] = {}
-        for kind, seconds in self._known.values():
-            total[kind] = total.get(kind, 0.0) + seconds
-        self.samples.append((time.time(), total))
+        self._samples.append((time.time(), dict(self._seconds)))
+
+    @property
+    def end(self) -> float:
+        """When it looked last."""
+        return self._samples[-1][0]
 
     def at(self, moment: float) -> dict[str, float]:
-        """Return what had been taken by then."""
-        return max((sample for sample in self.samples if sample[0] <= moment), default=(0.0, {}))[1]
+        """Return what had been taken by then, by what each process turned out to be."""
+        total: dict[str, float] = {}
+        for pid, seconds in next((taken for at, taken in reversed(self._samples) if at <= moment), {}).items():
+            total[self._kinds[pid]] = total.get(self._kinds[pid], 0.0) + seconds
+        return total
 
     def _children(self) -> list[psutil.Process]:
         try:
@@ -62,9 +69,9 @@ class Watch:
     def _kind(self, process: psutil.Process) -> str:
         if process.pid == self._driver.pid:
             return "driver"
-        known = self._known.get(process.pid, ("", 0.0))[0]
         # A worker is given its name when it gets its trial; before, it is one of Ray's that wait.
-        return known if known == "trials" else "trials" if "ImplicitFunc" in " ".join(process.cmdline()) else "ray"
+        trial = self._kinds.get(process.pid) == "trials" or "ImplicitFunc" in " ".join(process.cmdline())
+        return "trials" if trial else "ray"
 
 
 def main() -> None:
@@ -104,7 +111,7 @@ def tell(out: Path, watch: Watch, begun: float) -> None:
     }
     first = min(rows[0]["time"] - sum(rows[0]["clock"].values()) for rows in trials)
     last = max(rows[-1]["time"] for rows in trials)
-    before, after, end = watch.at(first), watch.at(last), watch.samples[-1][1]
+    before, after, end = watch.at(first), watch.at(last), watch.at(watch.end)
     while_running = {kind: after.get(kind, 0.0) - before.get(kind, 0.0) for kind in after}
     known = sum(spent["cpu"].values())
     rest = {
@@ -125,9 +132,7 @@ def tell(out: Path, watch: Watch, begun: float) -> None:
     print(f"| all but the steps | {(whole - steps) / count:.2f} | {1 - steps / whole:.1%} | |")
     once = {kind: end.get(kind, 0.0) - while_running.get(kind, 0.0) for kind in ("driver", "ray")}
     print(f"\nOnce a search: driver {once['driver']:.1f} s, Ray {once['ray']:.1f} s of the processor; ", end="")
-    print(
-        f"{first - begun:.1f} s of the clock before the first trial, {watch.samples[-1][0] - last:.1f} s after the last"
-    )
+    print(f"{first - begun:.1f} s of the clock before the first trial, {watch.end - last:.1f} s after the last")
 
 
 if __name__ == "__main__":
