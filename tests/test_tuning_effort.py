@@ -35,8 +35,8 @@ def plan_of(*overrides: str, preset: str = "tune_masks", **more: Any) -> Plan:
 def test_a_fiftieth_of_the_training_is_judging(steps: int, search: list[str], passes: float) -> None:
     plan = plan_of(f"training.steps={steps}", search=search)
     for whole in (1, 16, 200):
-        wanted = round(max(whole / 4, min(whole, 0.02 * steps * 8 * 3 / passes)))
-        assert judged_count(plan, whole, 120 * 120) == max(1, wanted)
+        wanted = round(min(whole, max(whole / 4, 6.25, 0.02 * steps * 8 * 3 / passes)))
+        assert judged_count(plan, whole, 120 * 120) == wanted
 
 
 def test_it_is_all_of_them_in_long_trials_and_a_quarter_in_short_ones() -> None:
@@ -46,6 +46,11 @@ def test_it_is_all_of_them_in_long_trials_and_a_quarter_in_short_ones() -> None:
         assert tuple(score.count for score in found) == counts
         for score in found:
             assert f"{score.count} held-out" in score.definition
+
+
+def test_small_crops_are_not_too_few() -> None:
+    plan = plan_of("training.steps=9", search=["method.hole"])
+    assert [judged_count(plan, 32, side * side) for side in (40, 60, 80, 100, 120, 512)] == [32, 25, 14, 9, 8, 8]
 
 
 def test_the_inference_of_the_configuration_counts_with_two_draws_at_most() -> None:
@@ -60,12 +65,12 @@ def test_the_inference_of_the_configuration_counts_with_two_draws_at_most() -> N
 def test_a_trial_is_judged_on_as_many_and_on_half_before_its_end(
     preset: str, photo_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lines = ["training.steps=9", "data.crop=40", "training.batch=2", "network.width=4", "network.depth=1"]
+    lines = ["training.steps=9", "data.crop=60", "training.batch=2", "network.width=4", "network.depth=1"]
     config = load_config(preset=preset, overrides=lines, data=str(photo_folder))
     search = ["method.hole"] if preset == "tune_masks" else ["optimizer.lr"]
     plan = Plan(config=dump(config), samples=2, seed=0, search=search, objectives=["blind_l1"] * (preset != "camera"))
     (score,) = scores = choose_scores(plan)
-    assert score.count == 8
+    assert score.count == 25
     judge = Judge(scores, config, read_source(config, lambda *_: None)[0])
     network = UNet(UNetSpec(width=4, depth=1)).eval()
     shown: list[int] = []
@@ -74,13 +79,13 @@ def test_a_trial_is_judged_on_as_many_and_on_half_before_its_end(
     early = sum(shown)
     judge(network, last=True)
     passes, draws = (2, 2) if preset == "tune_masks" else (1, 1)
-    crop = 3 * 40 * 40
-    assert early == 4 * passes * crop
-    assert sum(shown) - early == (8 * passes * draws + 8) * crop  # eight more for what the network itself changes
+    crop = 3 * 60 * 60
+    assert early == 12 * passes * crop
+    assert sum(shown) - early == (25 * passes * draws + 8) * crop  # eight more for what the network itself changes
 
 
 @pytest.mark.parametrize("ablation", ["amsnet-ratio", "table1"])
 def test_tables_of_the_papers_count_with_their_own_configuration(ablation: str) -> None:
     preset = "amsnet" if ablation == "amsnet-ratio" else "masked_swin"
     plan = plan_of("training.steps=1", preset=preset, ablation=ablation)
-    assert judged_count(plan, 16, 120 * 120) == 4
+    assert judged_count(plan, 16, 120 * 120) == 6

@@ -23,6 +23,9 @@ _WORTH: Final = 0.02
 """Of the passes of training, those of judging at the end of a trial."""
 
 _LEAST: Final = 0.25
+_LEAST_PIXELS: Final = 300 * 300
+"""A quarter of small crops ranks trials noticeably worse (docs/results/tune.md)."""
+
 _PASSES_A_STEP: Final = 3
 """Forwards, and backwards, which takes about twice as long."""
 
@@ -33,8 +36,8 @@ _DEAR: Final = ("method.mask_count", "method.hole")
 def judged_count(plan: Plan, whole: int, pixels: int) -> int:
     """Return how many of the data a trial of a search is judged on at its end; the same for all its trials.
 
-    It is as many as cost a fiftieth of the training of a trial, by counting passes of the network, and a quarter of
-    them at least: larger holes and more masks take more passes, so they count with the mean over what is searched.
+    It is as many as cost a fiftieth of the training of a trial, by counting passes of the network, but a quarter of
+    them and 300x300 pixels at least: larger holes and more masks take more passes, so they count with the mean over what is searched.
 
     Args:
         plan: the search.
@@ -44,7 +47,7 @@ def judged_count(plan: Plan, whole: int, pixels: int) -> int:
     config = plan.base()
     trained = config.training.steps * config.training.batch * config.data.crop**2 * _PASSES_A_STEP
     share = _WORTH * trained / (whole * pixels * _passes(config, plan))
-    return max(1, round(whole * min(1.0, max(_LEAST, share))))
+    return max(1, round(whole * min(1.0, max(_LEAST, _LEAST_PIXELS / (whole * pixels), share))))
 
 
 def _passes(config: TrainConfig, plan: Plan) -> float:
