@@ -1,10 +1,10 @@
 """What cheaper judging of trials costs: how well it ranks them, beside how long it takes.
 
-    OMP_NUM_THREADS=1 python tests/benchmarks/tune_judging.py SEARCH [--pairs PAIRS]
+    OMP_NUM_THREADS=1 python tests/benchmarks/tune_judging.py SEARCH [--pairs PAIRS] [--draws 8,2,1]
 
 SEARCH is the folder of a finished search of noisy photos with `--scheduler none`. The weights that each trial left are
-judged by `trust` on all, half and a quarter of the held-out crops, at one, two and eight random draws of the masks.
-Printed is the rank correlation of each way with all crops at eight draws, which is what the cheaper ones stand for, and
+judged by `trust` on all, half, a quarter and an eighth of the held-out crops, at one, two and eight random draws of
+the masks. Printed is the rank correlation of each way with the first, which is what the cheaper ones stand for, and
 with the mean PSNR of the middles of PAIRS, and where the trial that it calls best stands among all by both.
 """
 
@@ -33,8 +33,7 @@ from tuning.plan import read_plan
 from tuning.runs import known_trials
 from tuning.score import choose_scores, split_source
 
-PARTS = {1: "all", 2: "half", 4: "a quarter"}
-WAYS = [(part, draws) for part in PARTS for draws in (8, 2, 1)]
+PARTS = {1: "all", 2: "half", 4: "a quarter", 8: "an eighth"}
 SIDE = 128
 
 
@@ -42,20 +41,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("search", type=Path)
     parser.add_argument("--pairs", type=Path)
+    parser.add_argument("--draws", default="8,2,1")
     options = parser.parse_args()
+    ways = [(part, int(draws)) for part in PARTS for draws in options.draws.split(",")]
     torch.set_num_threads(1)
     plan = read_plan(options.search)
     held_out = split_source(read_source(plan.base(), lambda *_: None)[0], choose_scores(plan))[1]
     pairs = [case.read() for case in data_set(options.pairs).cases] if options.pairs else []
-    scores: dict[tuple[int, int], list[float]] = {way: [] for way in WAYS}
-    seconds = dict.fromkeys(WAYS, 0.0)
+    scores: dict[tuple[int, int], list[float]] = {way: [] for way in ways}
+    seconds = dict.fromkeys(ways, 0.0)
     psnr: list[float] = []
     for key, known in known_trials(options.search).items():
         config = trial_config(plan.base(), known["overrides"])
         state = new_state(config, "cpu")
         if not load_latest(trial_folder(options.search, key) / "checkpoints", state):
             raise SystemExit(f"{key}: no checkpoint is left")
-        for part, draws in WAYS:
+        for part, draws in ways:
             crops = trust_crops(held_out, config.trust.crops, config.trust.crops // part)
             begun = time.process_time()
             found = error_terms(
@@ -73,10 +74,10 @@ def main() -> None:
             values.append(psnr_rgb_u8(from_network(result, 3), clean[window]))
         psnr.append(statistics.fmean(values) if values else 0.0)
         print(f"\r{len(psnr)} trials", end="", flush=True)
-    whole = scores[WAYS[0]]
+    whole = scores[ways[0]]
     print("\n| crops | draws | s of the processor a trial | rank correlation | with PSNR | its best: place | by PSNR |")
     print("|---|---|---|---|---|---|---|")
-    for part, draws in WAYS:
+    for part, draws in ways:
         own = scores[part, draws]
         best = int(np.argmin(own))
         place, by_psnr = (sum(one < values[best] for one in values) + 1 for values in (whole, [-one for one in psnr]))
