@@ -1,4 +1,4 @@
-"""How many crops and pictures trials are judged on: few where trials are short, the same for all trials of a search."""
+"""What trials are judged on: less where trials are short, the same for all trials of a search."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from models import UNet, UNetSpec
 from pipeline.config import dump, load_config
 from pipeline.training.intake import read_source
-from tuning.effort import judged_count
+from tuning.effort import Effort, judging_effort
 from tuning.judge import Judge
 from tuning.plan import Plan
 from tuning.score import choose_scores
@@ -32,25 +32,25 @@ def plan_of(*overrides: str, preset: str = "tune_masks", **more: Any) -> Plan:
         (1000, ["method.hole", "method.mask_count"], 7 * 26 / 6),
     ],
 )
-def test_a_fiftieth_of_the_training_is_judging(steps: int, search: list[str], passes: float) -> None:
+def test_a_fiftieth_of_the_training_is_judging_or_half_of_the_crops_at_one_draw(
+    steps: int, search: list[str], passes: float
+) -> None:
     plan = plan_of(f"training.steps={steps}", search=search)
     for whole in (1, 16, 200):
-        wanted = round(min(whole, max(whole / 4, 6.25, 0.02 * steps * 8 * 3 / passes)))
-        assert judged_count(plan, whole, 120 * 120) == wanted
+        worth = 0.02 * steps * 8 * 3 / passes
+        found = judging_effort(plan, whole, 120 * 120)
+        assert found.count == max(1, round(min(whole, max(whole / 2, worth))))
+        assert found.draws == (2 if worth >= whole / 2 else 1)
 
 
-def test_it_is_all_of_them_in_long_trials_and_a_quarter_in_short_ones() -> None:
-    for steps, counts in ((20000, (16, 32)), (9, (4, 8))):
+def test_it_is_all_of_them_in_long_trials_and_half_in_short_ones() -> None:
+    for steps, counts, draws in ((20000, (16, 32), "2 draws"), (9, (8, 16), "1 draw ")):
         plan = plan_of(f"training.steps={steps}", search=["method.hole"], objectives=["trust", "blind_l1"])
         found = choose_scores(plan)
-        assert tuple(score.count for score in found) == counts
+        assert tuple(score.effort.count for score in found) == counts
         for score in found:
-            assert f"{score.count} held-out" in score.definition
-
-
-def test_small_crops_are_not_too_few() -> None:
-    plan = plan_of("training.steps=9", search=["method.hole"])
-    assert [judged_count(plan, 32, side * side) for side in (40, 60, 80, 100, 120, 512)] == [32, 25, 14, 9, 8, 8]
+            assert f"{score.effort.count} held-out" in score.definition
+            assert f"at {draws}" in score.definition
 
 
 def test_the_inference_of_the_configuration_counts_with_two_draws_at_most() -> None:
@@ -58,7 +58,7 @@ def test_the_inference_of_the_configuration_counts_with_two_draws_at_most() -> N
         plan_of("training.steps=100", f"inference.draws={draws}", *more, search=["method.pd_stride"])
         for draws, more in ((1, []), (2, []), (8, []), (8, ["inference.mode=direct"]))
     ]
-    assert [judged_count(plan, 60, 120 * 120) for plan in plans] == [24, 15, 15, 48]
+    assert [judging_effort(plan, 40, 120 * 120).count for plan in plans] == [24, 20, 20, 40]
 
 
 @pytest.mark.parametrize("preset", ["tune_masks", "camera"])
@@ -70,7 +70,7 @@ def test_a_trial_is_judged_on_as_many_and_on_half_before_its_end(
     search = ["method.hole"] if preset == "tune_masks" else ["optimizer.lr"]
     plan = Plan(config=dump(config), samples=2, seed=0, search=search, objectives=["blind_l1"] * (preset != "camera"))
     (score,) = scores = choose_scores(plan)
-    assert score.count == 25
+    assert score.effort == Effort(16, 1)
     judge = Judge(scores, config, read_source(config, lambda *_: None)[0])
     network = UNet(UNetSpec(width=4, depth=1)).eval()
     shown: list[int] = []
@@ -78,14 +78,14 @@ def test_a_trial_is_judged_on_as_many_and_on_half_before_its_end(
     judge(network, last=False)
     early = sum(shown)
     judge(network, last=True)
-    passes, draws = (2, 2) if preset == "tune_masks" else (1, 1)
+    passes = 2 if preset == "tune_masks" else 1
     crop = 3 * 60 * 60
-    assert early == 12 * passes * crop
-    assert sum(shown) - early == (25 * passes * draws + 8) * crop  # eight more for what the network itself changes
+    assert early == 8 * passes * crop
+    assert sum(shown) - early == (16 * passes + 4) * crop  # four more for what the network itself changes
 
 
 @pytest.mark.parametrize("ablation", ["amsnet-ratio", "table1"])
 def test_tables_of_the_papers_count_with_their_own_configuration(ablation: str) -> None:
     preset = "amsnet" if ablation == "amsnet-ratio" else "masked_swin"
     plan = plan_of("training.steps=1", preset=preset, ablation=ablation)
-    assert judged_count(plan, 16, 120 * 120) == 6
+    assert judging_effort(plan, 16, 120 * 120) == Effort(8, 1)

@@ -1,10 +1,10 @@
-"""How much of the data trials are judged on: judging is to cost little beside training, however short the trials."""
+"""What trials are judged on, and at how many draws: judging is to cost little beside training, in short trials too."""
 
 from __future__ import annotations
 
 import itertools
 import statistics
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from models import describe_inference
@@ -15,16 +15,14 @@ if TYPE_CHECKING:
     from pipeline.schema import TrainConfig
     from tuning.plan import Plan
 
-DRAWS: Final = 2
-"""At the end. More make all trials better by much the same, and judging many times as long; before the end one draw
-ranks them as well (docs/results/tune.md)."""
+_DRAWS: Final = 2
+"""More make all trials better by much the same, and judging many times as long (docs/results/tune.md)."""
 
 _WORTH: Final = 0.02
 """Of the passes of training, those of judging at the end of a trial."""
 
-_LEAST: Final = 0.25
-_LEAST_PIXELS: Final = 300 * 300
-"""A quarter of small crops ranks trials noticeably worse (docs/results/tune.md)."""
+_HALF: Final = 0.5
+"""Less than half of the data rank trials worse than one draw on half of them does (docs/results/tune.md)."""
 
 _PASSES_A_STEP: Final = 3
 """Forwards, and backwards, which takes about twice as long."""
@@ -33,11 +31,28 @@ _DEAR: Final = ("method.mask_count", "method.hole")
 """What is searched and changes how many passes a picture takes."""
 
 
-def judged_count(plan: Plan, whole: int, pixels: int) -> int:
-    """Return how many of the data a trial of a search is judged on at its end; the same for all its trials.
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """What a trial is judged on at its end."""
 
-    It is as many as cost a fiftieth of the training of a trial, by counting passes of the network, but a quarter of
-    them and 300x300 pixels at least: larger holes and more masks take more passes, so they count with the mean over what is searched.
+    count: int
+    """Crops or pictures."""
+
+    draws: int
+    """Random draws of the masks, at most; the configuration may have fewer."""
+
+    @property
+    def at_draws(self) -> str:
+        """Say how many draws."""
+        return f"at {self.draws} draw{'s' if self.draws > 1 else ''} of the masks at most"
+
+
+def judging_effort(plan: Plan, whole: int, pixels: int) -> Effort:
+    """Return what trials of a search are judged on at their end; the same for all its trials.
+
+    It is as much as costs a fiftieth of the training of a trial, by counting passes of the network: all crops at two
+    draws if that is no more, else fewer of them, half at least, else half at one draw. Larger holes and more masks take
+    more passes, so they count with the mean over what is searched.
 
     Args:
         plan: the search.
@@ -47,7 +62,7 @@ def judged_count(plan: Plan, whole: int, pixels: int) -> int:
     config = plan.base()
     trained = config.training.steps * config.training.batch * config.data.crop**2 * _PASSES_A_STEP
     share = _WORTH * trained / (whole * pixels * _passes(config, plan))
-    return max(1, round(whole * min(1.0, max(_LEAST, _LEAST_PIXELS / (whole * pixels), share))))
+    return Effort(max(1, round(whole * min(1.0, max(_HALF, share)))), _DRAWS if share >= _HALF else 1)
 
 
 def _passes(config: TrainConfig, plan: Plan) -> float:
@@ -64,5 +79,5 @@ def _passes(config: TrainConfig, plan: Plan) -> float:
 
 
 def _passes_of(config: TrainConfig) -> int:
-    inference = replace(config.inference, draws=min(config.inference.draws, DRAWS))
+    inference = replace(config.inference, draws=min(config.inference.draws, _DRAWS))
     return int(describe_inference(inference, stochastic=config.network.kind == "masked_swin")["passes"])

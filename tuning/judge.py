@@ -17,7 +17,6 @@ from models import AsymmetricMasks, InferenceSpec, Network, denoise, from_networ
 from pipeline.data.source import SourceSpec
 from pipeline.errors import RunError
 from pipeline.evaluation.metrics import measure, psnr_rgb_u8
-from tuning.effort import DRAWS
 from tuning.material import held_out_batch, trust_crops
 from tuning.score import PAIR_SIDE, SUITE_SEED, SUITE_SIDE, Score
 
@@ -29,6 +28,7 @@ HELD_OUT_BATCH = 2**42
 """Index of the batch that trials are judged on: far beyond any step, and not the one of the pictures."""
 
 _CHUNK = 8
+_EFFECT_CROPS = 4
 
 SSIM: Final = "ssim_gauss11_rgb"
 
@@ -106,26 +106,28 @@ class Judge:
         self._sets = sets
         self._ssim.clear()
         some = {name: one[: self._count(score)] for name, one in sets.items()}
-        return {name: float(np.mean([self._psnr(network, *sides) for sides in one])) for name, one in some.items()}
+        return {
+            name: float(np.mean([self._psnr(network, score, *sides) for sides in one])) for name, one in some.items()
+        }
 
     def _read(self, score: Score) -> dict[str, list[tuple[FloatImage, FloatImage]]]:
         from pipeline.evaluation.case_sets import data_set, noised_sets, suite_noises
 
         folder = Path(score.data)
         if score.kind == "pairs":
-            return {"pairs": _pictures(data_set(folder, limit=score.count), PAIR_SIDE)}
-        found = noised_sets(folder, suite_noises(score.suite), SUITE_SEED, score.count)
+            return {"pairs": _pictures(data_set(folder, limit=score.effort.count), PAIR_SIDE)}
+        found = noised_sets(folder, suite_noises(score.suite), SUITE_SEED, score.effort.count)
         return {one.name: _pictures(one, SUITE_SIDE) for one in found}
 
-    def _psnr(self, network: Network, noisy: FloatImage, clean: FloatImage) -> float:
-        output = self._denoised(network, to_network(noisy, network.channels))
+    def _psnr(self, network: Network, score: Score, noisy: FloatImage, clean: FloatImage) -> float:
+        output = self._denoised(network, to_network(noisy, network.channels), score)
         values = measure(from_network(output, noisy.shape[2]), clean, ("psnr_rgb_u8", SSIM))
         self._ssim.append(values[SSIM])
         return values["psnr_rgb_u8"]
 
     def _on_synthetic(self, network: Network, score: Score) -> dict[str, float]:
         batch, count = self._crops(), self._count(score)
-        output = self._denoised(network, torch.from_numpy(batch["noisy"][:count]))
+        output = self._denoised(network, torch.from_numpy(batch["noisy"][:count]), score)
         return {
             str(number): psnr_rgb_u8(found.transpose(1, 2, 0), clean.transpose(1, 2, 0))
             for number, (found, clean) in enumerate(zip(output.numpy(), batch["clean"][:count], strict=True))
@@ -136,7 +138,7 @@ class Judge:
 
         crops = trust_crops(self.held_out, self.config.trust.crops, self._count(score))
         noisy = crops.noisy.to(_device(network))
-        found = error_terms(denoise_with(network, self._inference()), noisy, crops.known)
+        found = error_terms(denoise_with(network, self._inference(score)), noisy, crops.known)
         # A network that diverged leaves more in flat areas than elsewhere, and its structure lost is far below zero.
         found["structure_lost"] = abs(found["structure_lost"])
         return {"trust": found["noise_left"] + found["structure_lost"], **found}
@@ -153,7 +155,7 @@ class Judge:
                 image,
                 pd_stride=score.pd_stride,
                 mask_count=method.mask_count,
-                draws=self._inference().draws,
+                draws=self._inference(score).draws,
                 fill=method.fill,
                 hole=method.hole,
                 hole_shape=method.hole_shape,
@@ -167,25 +169,25 @@ class Judge:
     @torch.inference_mode()
     def _effect(self, network: Network) -> float:
         """What the weights do, without masks, fill and pixel shuffling, which may score by themselves."""
-        image = torch.from_numpy(self._crops()["noisy"][:_CHUNK])
+        image = torch.from_numpy(self._crops()["noisy"][:_EFFECT_CROPS])
         change = denoise(network, image.to(_device(network)), InferenceSpec()).float().cpu() - image
         return 255 * float(change.square().mean().sqrt())
 
     def _crops(self) -> dict[str, NDArray[Any]]:
         if not self._batch:
-            count = max([_CHUNK, *(score.count for score in self.scores)])
+            count = max([_EFFECT_CROPS, *(score.effort.count for score in self.scores)])
             self._batch = held_out_batch(self.held_out, HELD_OUT_BATCH, count)
         return self._batch
 
     def _count(self, score: Score) -> int:
-        return max(1, score.count // 2) if self._half else score.count
+        return max(1, score.effort.count // 2) if self._half else score.effort.count
 
-    def _inference(self) -> InferenceSpec:
+    def _inference(self, score: Score) -> InferenceSpec:
         own = self.config.inference
-        return replace(own, draws=min(own.draws, 1 if self._half else DRAWS))
+        return replace(own, draws=min(own.draws, 1 if self._half else score.effort.draws))
 
-    def _denoised(self, network: Network, image: Tensor) -> Tensor:
-        output = denoise(network, image.to(_device(network)), self._inference()).float().cpu()
+    def _denoised(self, network: Network, image: Tensor, score: Score) -> Tensor:
+        output = denoise(network, image.to(_device(network)), self._inference(score)).float().cpu()
         if not bool(torch.isfinite(output).all()):
             raise RunError("the network's output is not finite")
         return output

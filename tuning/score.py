@@ -11,7 +11,7 @@ from models import AsymmetricMasks
 from pipeline.data.held_out import MEASURE_BATCH
 from pipeline.data.source import BatchSource, SourceSpec
 from pipeline.errors import UserError
-from tuning.effort import judged_count
+from tuning.effort import Effort, judging_effort
 
 if TYPE_CHECKING:
     from pipeline.schema import TrainConfig
@@ -54,8 +54,8 @@ class Score:
     definition: str
     """What it is, in words."""
 
-    count: int
-    """Crops, pairs or clean pictures that are judged on at the end of a trial; half of them before."""
+    effort: Effort
+    """What is judged on at the end of a trial: half of it at one draw before."""
 
     data: str = ""
     """Folder of pairs, for `pairs`, or of clean pictures, for `suite`."""
@@ -94,19 +94,19 @@ def _score(name: str, plan: Plan) -> Score:
         raise UserError(f"--objective {name}: expected noisy photos and method.kind 'asymmetric'; use psnr")
     if name == "blind_l1":
         stride = config.method.pd_stride
-        count = judged_count(plan, CROPS, config.data.crop**2)
+        effort = judging_effort(plan, CROPS, config.data.crop**2)
         text = (
-            f"mean absolute difference, in [0, 1], between {count} held-out noisy crops and their prediction without "
-            f"the pixel's own value, at PD stride {stride} for all trials; smaller is better"
+            f"mean absolute difference, in [0, 1], between {effort.count} held-out noisy crops and their prediction "
+            f"without the pixel's own value, at PD stride {stride} for all trials, {effort.at_draws}; smaller is better"
         )
         name = f"blind_l1_pd{stride}"
-        return Score(kind="blind", name=name, mode="min", pd_stride=stride, definition=text, count=count)
+        return Score(kind="blind", name=name, mode="min", pd_stride=stride, definition=text, effort=effort)
     if not config.trust.every:
         raise UserError(f"trust.every: expected above 0 for --objective {name}, which measures what is held out")
     # Half of the crops are denoised again, with more noise.
-    count = judged_count(plan, config.trust.crops, round(1.5 * config.data.crop**2))
-    text = f"{TRUST[name]}, on {count} held-out noisy crops at most; smaller is better"
-    return Score(kind="trust", name=name, mode="min", definition=text, count=count)
+    effort = judging_effort(plan, config.trust.crops, round(1.5 * config.data.crop**2))
+    text = f"{TRUST[name]}, on {effort.count} held-out noisy crops at most, {effort.at_draws}; smaller is better"
+    return Score(kind="trust", name=name, mode="min", definition=text, effort=effort)
 
 
 def _psnr(config: TrainConfig, plan: Plan) -> Score:
@@ -115,30 +115,33 @@ def _psnr(config: TrainConfig, plan: Plan) -> Score:
 
         noises = suite_noises(plan.suite)
         found = len(noised_sets(Path(plan.clean), noises[:1], SUITE_SEED, SUITE_PICTURES)[0].cases)
-        count = judged_count(plan, found, len(noises) * SUITE_SIDE**2)
+        effort = judging_effort(plan, found, len(noises) * SUITE_SIDE**2)
         text = (
-            f"mean psnr_rgb_u8 in dB over the {len(noises)} noises of suite {plan.suite} on {count} clean pictures, "
-            f"of each the centre, {SUITE_SIDE}x{SUITE_SIDE} at most; larger is better"
+            f"mean psnr_rgb_u8 in dB over the {len(noises)} noises of suite {plan.suite} on {effort.count} clean "
+            f"pictures, of each the centre, {SUITE_SIDE}x{SUITE_SIDE} at most, {effort.at_draws}; larger is better"
         )
         name = f"psnr_{plan.suite}"
         return Score(
-            kind="suite", name=name, mode="max", definition=text, count=count, data=plan.clean, suite=plan.suite
+            kind="suite", name=name, mode="max", definition=text, effort=effort, data=plan.clean, suite=plan.suite
         )
     if plan.pairs is not None:
         from pipeline.evaluation.datasets import find_pairs
 
         pairs = Path(plan.pairs)
-        count = judged_count(plan, min(PAIRS, len(find_pairs(pairs).pairs)), PAIR_SIDE**2)
+        effort = judging_effort(plan, min(PAIRS, len(find_pairs(pairs).pairs)), PAIR_SIDE**2)
         text = (
-            f"mean psnr_rgb_u8 in dB over {count} pairs, of each the centre, {PAIR_SIDE}x{PAIR_SIDE} at most; "
-            "larger is better"
+            f"mean psnr_rgb_u8 in dB over {effort.count} pairs, of each the centre, {PAIR_SIDE}x{PAIR_SIDE} at most, "
+            f"{effort.at_draws}; larger is better"
         )
         folder = str(pairs.expanduser().resolve())
-        return Score(kind="pairs", name="psnr_rgb_u8", mode="max", definition=text, count=count, data=folder)
+        return Score(kind="pairs", name="psnr_rgb_u8", mode="max", definition=text, effort=effort, data=folder)
     if config.noise is not None:
-        count = judged_count(plan, CROPS, config.data.crop**2)
-        text = f"mean psnr_rgb_u8 in dB over {count} held-out crops with noise of the recipe; larger is better"
-        return Score(kind="synthetic", name="psnr_synthetic", mode="max", definition=text, count=count)
+        effort = judging_effort(plan, CROPS, config.data.crop**2)
+        text = (
+            f"mean psnr_rgb_u8 in dB over {effort.count} held-out crops with noise of the recipe, {effort.at_draws}; "
+            "larger is better"
+        )
+        return Score(kind="synthetic", name="psnr_synthetic", mode="max", definition=text, effort=effort)
     raise UserError("--objective psnr: expected clean pictures to compare with: --pairs, or --suite and --clean")
 
 
