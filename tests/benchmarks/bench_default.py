@@ -1,13 +1,14 @@
 """CPU seconds and memory of the shipped model on 1, 12 and 24 megapixels, beside BM3D and non-local means in one run.
 
     OMP_NUM_THREADS=1 python tests/benchmarks/bench_default.py [--model REF] [--megapixels 1,12,24] [--json]
-        [--bm3d-megapixels 1]
+        [--bm3d-megapixels 1] [--memory-gb GB]
 
 A photograph (scikit-image's `astronaut`, repeated) with camera-like noise is written as PNG. Every denoiser runs in a
 process of its own that reads the file, denoises and writes it: ours is `unveil denoise`, the classical ones are the
 baselines of `unveil evaluate` with their noise estimate. Sizes are interleaved. Stated are CPU seconds of all processes
 (start and files included), seconds a megapixel, the largest resident memory, and the ratio of the seconds to ours at
-that size. BM3D is slow and holds the whole picture many times, so it runs up to ``--bm3d-megapixels``.
+that size. BM3D is slow and holds the whole picture many times, so it runs up to ``--bm3d-megapixels``, and what comes
+to hold more than ``--memory-gb`` (nine tenths of what is free, unless given) is ended and told as such.
 """
 
 from __future__ import annotations
@@ -55,8 +56,11 @@ def write_photo(path: Path, height: int, width: int) -> None:
     write_image(path, Image(pixels=np.clip(np.rint(photo), 0, 255).astype(np.uint8), metadata=Metadata()))
 
 
-def run(command: list[str]) -> tuple[float, int]:
-    """CPU seconds of a process and its children, and the largest sum of their resident memory in bytes."""
+def run(command: list[str], most: float) -> tuple[float, int]:
+    """CPU seconds of a process and its children, and the largest sum of their resident memory in bytes.
+
+    It is ended when that is more than ``most``.
+    """
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     before = os.times()
     process = psutil.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
@@ -64,8 +68,12 @@ def run(command: list[str]) -> tuple[float, int]:
     while process.poll() is None:
         with contextlib.suppress(psutil.Error):
             peak = max(peak, sum(one.memory_info().rss for one in [process, *process.children(recursive=True)]))
+        if peak > most:
+            process.kill()
+            process.wait()
+            break
         time.sleep(0.02)
-    if process.returncode:
+    if process.returncode and peak <= most:
         raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
     after = os.times()
     return after.children_user + after.children_system - before.children_user - before.children_system, peak
@@ -76,8 +84,10 @@ def main() -> None:
     parser.add_argument("--model", default="default")
     parser.add_argument("--megapixels", default="1,12,24")
     parser.add_argument("--bm3d-megapixels", type=int, default=1)
+    parser.add_argument("--memory-gb", type=float)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    most = 1e9 * options.memory_gb if options.memory_gb else 0.9 * psutil.virtual_memory().available
     rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -89,8 +99,8 @@ def main() -> None:
             for method in ("nlm", "bm3d"):
                 if method == "nlm" or size <= options.bm3d_megapixels:
                     commands[method] = [sys.executable, "-c", CLASSICAL, method, str(photo), str(folder / "other.png")]
-            measured = {method: run(command) for method, command in commands.items()}
-            (folder / "out" / photo.name).unlink()
+            measured = {method: run(command, most) for method, command in commands.items()}
+            (folder / "out" / photo.name).unlink(missing_ok=True)
             for method, (seconds, peak) in measured.items():
                 rows.append(
                     {
@@ -100,10 +110,10 @@ def main() -> None:
                         "seconds_mp": round(seconds / size, 2),
                         "memory_mb": round(peak / 1e6),
                         "times_ours": round(seconds / measured["unveil"][0], 1),
+                        "ended": f"over {most / 1e9:.1f} GB" if peak > most else None,
                     }
                 )
-                if not options.json:
-                    print(rows[-1], flush=True)
+                print(rows[-1], file=sys.stderr if options.json else sys.stdout, flush=True)
     if options.json:
         print(json.dumps(rows))
 
