@@ -3,7 +3,7 @@
     python tests/benchmarks/mix_weights.py --out mixed runs/wide11=-0.25 runs/wide13=0.625 runs/wide15=0.625
 
 Factors add up to 1. `start=-1 tuned=2` goes twice as far as the tuning went. Network and inference are those of the
-first. The command above made the shipped `default` of version 0.10.0 (docs/results/lab.md).
+first, the card is that of the last. The command above made the shipped `default` of version 0.10.0 (docs/results/lab.md).
 """
 
 from __future__ import annotations
