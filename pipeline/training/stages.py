@@ -134,7 +134,7 @@ def _keep_the_better(
         keep_start(run_dir, teacher)
     facts = {"kept": choice.kept, "why": choice.why, "start": config.training.start, "gates": gates}
     replace_card(weights, {**card, "gate": gates[choice.kept], "adaptation": facts})
-    what = "the adapted network is kept" if choice.kept == "adapted" else "the start is kept, adapting did not help"
+    what = "the adapted network is kept" if choice.kept == "adapted" else "the start is kept"
     listen("say", {"text": f"{what}: {choice.why}"})
     tracker.tags({"kept": choice.kept, "kept_why": choice.why})
 
