@@ -3,7 +3,8 @@
     python tests/benchmarks/mix_weights.py --out mixed runs/wide11=-0.25 runs/wide13=0.625 runs/wide15=0.625
 
 Factors add up to 1. `start=-1 tuned=2` goes twice as far as the tuning went. Network and inference are those of the
-first, the card is that of the last. The command above made the shipped `default` of version 0.10.0 (docs/results/lab.md).
+first, the card is that of the last. The command above made the shipped `default` of version 0.10.0; that of 0.11.0 is
+the mean of it and of a run that began there (docs/results/lab.md).
 """
 
 from __future__ import annotations
