@@ -132,7 +132,8 @@ def tell(out: Path, watch: Watch, begun: float) -> None:
     print(f"| all but the steps | {(whole - steps) / count:.2f} | {1 - steps / whole:.1%} | |")
     slots = min(os.cpu_count() or 1, count)
     lost = 1 - spent["clock"]["steps"] / (slots * (last - first))
-    print(f"\n{last - first:.0f} s of the clock from the first start to the last end; {lost:.1%} of {slots} slots not steps")
+    print(f"\n{last - first:.0f} s of the clock from the first start to the last end, ", end="")
+    print(f"{lost:.1%} of the time of {slots} slots not steps")
     once = {kind: end.get(kind, 0.0) - while_running.get(kind, 0.0) for kind in ("driver", "ray")}
     print(f"\nOnce a search: driver {once['driver']:.1f} s, Ray {once['ray']:.1f} s of the processor; ", end="")
     print(f"{first - begun:.1f} s of the clock before the first trial, {watch.end - last:.1f} s after the last")
