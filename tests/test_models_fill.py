@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from models import fill_hidden, input_mask, pd_down, pd_up
-from models.fill import fill_reach
+from models.fill import _box_sum, fill_reach
 from models.padding import pad_to_multiple
 
 
@@ -142,3 +142,13 @@ def test_padding_mirrors_as_far_as_it_can_and_then_repeats() -> None:
     assert pad_to_multiple(row, 8)[0, 0, 0].tolist() == [1, 2, 3, 2, 1, 1, 1, 1]
     assert pad_to_multiple(row, 8).shape == (1, 1, 8, 8)
     assert pad_to_multiple(row, 1) is row
+
+
+@pytest.mark.parametrize("size", [3, 5, 9, 33])
+def test_sums_are_those_that_a_gpu_is_asked_for_bit_for_bit(size: int) -> None:
+    image = torch.rand(2, 3, 41, 37, generator=torch.Generator().manual_seed(0))
+    pad = size // 2
+    rows = torch.nn.functional.avg_pool2d(image, (size, 1), 1, (pad, 0), divisor_override=1)
+    wanted = torch.nn.functional.avg_pool2d(rows, (1, size), 1, (0, pad), divisor_override=1)
+    assert torch.equal(_box_sum(image, size), wanted)
+    assert torch.equal(_box_sum(image.contiguous(memory_format=torch.channels_last), size), wanted)
