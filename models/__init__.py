@@ -16,6 +16,7 @@ from .distillation import Distillation as Distillation
 from .fill import FILLS as FILLS
 from .fill import Fill as Fill
 from .fill import fill_hidden as fill_hidden
+from .holes import Partition as Partition
 from .holes import footprint as footprint
 from .holes import masks_of as masks_of
 from .inference import default_tile as default_tile

@@ -17,11 +17,13 @@ from pipeline.config import dump, load_config
 from pipeline.data.held_out import MEASURE_BATCH
 from pipeline.data.source import BatchSource, SourceSpec
 from pipeline.errors import RunError, UserError
-from pipeline.evaluation.trust import denoise_with, error_terms, first_of, known_noise, measure_trust
+from pipeline.evaluation.metrics import psnr_rgb_u8
+from pipeline.evaluation.trust import denoise_with, error_terms, known_noise, measure_trust, middles
 from pipeline.evaluation.trust_flat import covariance, cut_patches
 from pipeline.training.intake import read_source
+from tuning.effort import Effort
 from tuning.judge import Judge
-from tuning.material import training_source, trust_crops
+from tuning.material import _known_noise, held_out_batch, training_source, trust_crops
 from tuning.plan import Plan, read_plan, store_plan
 from tuning.score import Score, choose_scores, measurable, split_source
 
@@ -150,7 +152,9 @@ def test_a_suite_is_scored_by_the_mean_over_its_noises(noisy_folder: Path, tmp_p
     assert judge(Filter(0.8).eval()).parts["clean gaussian 50"] > noises["clean gaussian 50"]
 
 
-def test_a_trial_is_judged_as_trust_measures_and_before_its_end_on_half_of_the_crops(noisy_folder: Path) -> None:
+def test_a_trial_is_judged_as_trust_measures_and_before_its_end_on_the_middles_of_the_crops(
+    noisy_folder: Path,
+) -> None:
     names = ("noise_left", "structure_lost", "estimated_error")
     plan = plan_of(noisy_folder, "trust.crops=4", objectives=["trust", *names])
     config, source = plan.base(), source_of(plan)
@@ -165,30 +169,32 @@ def test_a_trial_is_judged_as_trust_measures_and_before_its_end_on_half_of_the_c
         assert abs(found[name]) == abs(getattr(wanted, name)), name
     assert found["trust"] == wanted.noise_left + abs(wanted.structure_lost)
     early = judge(network, last=False).scores
-    half = error_terms(denoiser, noisy[:2], first_of(known_noise(noisy, images), 2))
-    assert [abs(early[name]) for name in names] == [abs(half[name]) for name in names]
-    # The noise is that of all four, so it is not what the two alone would give; and not far from it.
-    alone = error_terms(denoiser, noisy[:2], known_noise(noisy[:2], images[:2]))
+    middle = error_terms(denoiser, *middles(noisy, known_noise(noisy, images), 48))  # half of the area of 64x64
+    assert [abs(early[name]) for name in names] == [abs(middle[name]) for name in names]
+    # The noise is that of the whole crops, so it is not what the middles alone would give; and not far from it.
+    cut = noisy[..., 8:56, 8:56]
+    alone = error_terms(denoiser, cut, known_noise(cut, images))
     assert early["noise_left"] == pytest.approx(alone["noise_left"], rel=0.2)
 
 
-def test_what_is_known_of_some_crops_is_their_own_patches_with_the_noise_of_all(noisy_folder: Path) -> None:
-    source = source_of(plan_of(noisy_folder, "data.crop=40", "trust.crops=16", "trust.held_out=0.4"))
+@pytest.mark.parametrize(("side", "first", "last"), [(56, 0, 56), (48, 8, 56), (40, 8, 48), (32, 16, 48), (80, 0, 64)])
+def test_what_is_known_of_middles_is_their_own_patches_with_the_noise_of_the_whole(
+    noisy_folder: Path, side: int, first: int, last: int
+) -> None:
+    source = source_of(plan_of(noisy_folder, "trust.crops=16", "trust.held_out=0.4"))
     batch = BatchSource(source).batch(MEASURE_BATCH, range(16))
-    noisy, images = torch.from_numpy(batch["noisy"]), batch["images"]
-    known = known_noise(noisy, images)
-    assert max(len(part) for part, _ in known) > 1
-    some = first_of(known, 7)
-    kept = {int(index) for part, _ in some for index in part}
-    assert len(kept) >= 4
-    assert max(kept) < 7
-    for part, areas in some:
+    noisy = torch.from_numpy(batch["noisy"])
+    known = known_noise(noisy, batch["images"])
+    cut, inside = middles(noisy, known, side)
+    assert torch.equal(cut, noisy[..., first:last, first:last])
+    assert len(inside) >= len(known) - 1
+    assert max(len(part) for part, _ in inside) > 1
+    for part, areas in inside:
         whole = next(one for crops, one in known if part[0] in crops)
         assert areas.reference is whole.reference
-        own = noisy[part].numpy().transpose(0, 2, 3, 1)
-        cut = cut_patches(np.ascontiguousarray(own))
-        assert np.array_equal(areas.patch_energy, covariance(cut, cut))
-        assert len(areas.flat) == len(areas.group) == len(areas.level) == len(cut)
+        patches = cut_patches(np.ascontiguousarray(cut[part].numpy().transpose(0, 2, 3, 1)))
+        assert np.array_equal(areas.patch_energy, covariance(patches, patches))
+        assert len(areas.flat) == len(areas.group) == len(areas.level) == len(patches)
 
 
 def test_what_the_network_itself_changes_is_measured_at_the_end(noisy_folder: Path) -> None:
@@ -204,15 +210,37 @@ def test_what_the_network_itself_changes_is_measured_at_the_end(noisy_folder: Pa
     assert judge(Filter(0.6).eval(), last=False).effect is None
 
 
-def test_crops_that_cannot_tell_the_noise_are_not_judged_on_alone(noisy_folder: Path) -> None:
-    source = source_of(plan_of(noisy_folder))
-    textured = np.kron(255 * np.random.default_rng(0).integers(0, 2, (80, 80, 3)), np.ones((2, 2, 1))).astype(np.uint8)
-    for file in {area.file for area in source.measured[:2]}:
-        iio.imwrite(file, textured)
-    assert len(source.measured) == 5
-    for part, crops_left, known in ((1, 4, 2), (2, 4, 2), (3, 3, 1), (5, 5, 3)):
-        crops = trust_crops(source, 5, part)
-        assert (len(crops.noisy), sum(len(found) for found, _ in crops.known)) == (crops_left, known)
+def test_middles_that_cannot_tell_the_noise_are_not_judged_on(noisy_folder: Path) -> None:
+    source = source_of(plan_of(noisy_folder, "data.crop=120", "trust.crops=5"))
+    assert trust_crops(source, 5, Effort(0.5, 1)).noisy.shape[-2:] == (88, 88)
+    texture = np.kron(255 * np.random.default_rng(0).integers(0, 2, (50, 50, 3)), np.ones((2, 2, 1))).astype(np.uint8)
+    for area in source.measured:
+        picture = iio.imread(area.file)
+        picture[area.top + 10 : area.top + 110, area.left + 10 : area.left + 110] = texture
+        iio.imwrite(area.file, picture)
+    held_out_batch.cache_clear()
+    trust_crops.cache_clear()
+    _known_noise.cache_clear()
+    assert trust_crops(source, 5, Effort(0.5, 1)).noisy.shape[-2:] == (120, 120)
+
+
+def test_pictures_are_judged_by_their_middles(noisy_folder: Path, photo: np.ndarray, tmp_path: Path) -> None:
+    sides = [photo[:240], photo[:240] // 2]
+    for name, picture in zip(("noisy", "clean"), sides, strict=True):
+        (tmp_path / "pairs" / name).mkdir(parents=True)
+        iio.imwrite(tmp_path / "pairs" / name / "a.png", picture)
+    plan = plan_of(noisy_folder, "training.steps=9", pairs=str(tmp_path / "pairs"))
+    (score,) = scores = choose_scores(plan)
+    assert (score.count, score.side, score.effort) == (1, 256, Effort(0.5, 1))
+    assert "1 pairs, of each the centre, 184x184" in score.definition
+    judge, shown = Judge(scores, plan.base(), source_of(plan)), []
+    network = Filter(0.0).eval()
+    network.register_forward_pre_hook(lambda _, inputs: shown.append(tuple(inputs[0].shape[-2:])))
+    at_end = judge(network).scores["psnr_rgb_u8"]
+    noisy, clean = (side[28:212, 36:220] / np.float32(255) for side in sides)
+    assert at_end == psnr_rgb_u8(noisy, clean)
+    judge(network, last=False)
+    assert [size for size in shown if size != (64, 64)] == [(184, 184), (128, 128)]
 
 
 def test_trials_of_one_process_decode_once_and_get_what_a_fresh_process_gets(
@@ -246,7 +274,7 @@ def test_a_search_that_was_judged_otherwise_is_not_continued(noisy_folder: Path,
     del stored["judging"]  # as earlier versions wrote it
     (out / "search.json").write_text(json.dumps(stored), "utf-8")
     with pytest.raises(
-        UserError, match=r"--resume: expected a search judged as this version does \(4\), found .* \(1\)"
+        UserError, match=r"--resume: expected a search judged as this version does \(5\), found .* \(1\)"
     ):
         read_plan(out)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,8 +17,9 @@ from models import AsymmetricMasks, InferenceSpec, Network, denoise, from_networ
 from pipeline.data.source import SourceSpec
 from pipeline.errors import RunError
 from pipeline.evaluation.metrics import measure, psnr_rgb_u8
+from tuning.effort import Effort
 from tuning.material import held_out_batch, trust_crops
-from tuning.score import PAIR_SIDE, SUITE_SEED, SUITE_SIDE, Score
+from tuning.score import SUITE_SEED, Score
 
 if TYPE_CHECKING:
     from pipeline.evaluation.cases import CaseSet
@@ -53,8 +54,8 @@ class Judged:
 class Judge:
     """Scores a network. The data are read once, at the first use.
 
-    Before the end of a trial on half of what a score counts: there it is compared with other trials at the same rung
-    only, and judging costs as much there as at the end.
+    Before the end of a trial on less: there it is compared with other trials at the same rung only, and judging costs
+    as much there as at the end.
     """
 
     scores: Sequence[Score]
@@ -65,7 +66,7 @@ class Judge:
     _batch: dict[str, NDArray[Any]] = field(default_factory=dict)
     _sets: dict[str, list[tuple[FloatImage, FloatImage]]] = field(default_factory=dict)
     _ssim: list[float] = field(default_factory=list)
-    _half: bool = False
+    _last: bool = True
 
     def __call__(self, network: Network, *, last: bool = True) -> Judged:
         """Return the scores of a network in evaluation mode.
@@ -83,7 +84,7 @@ class Judge:
             "synthetic": self._on_synthetic,
             "blind": self._blind,
         }
-        self._half = not last
+        self._last = last
         trust: dict[str, float] = {}
         scores: dict[str, float] = {}
         parts: dict[str, float] = {}
@@ -105,9 +106,8 @@ class Judge:
         sets = self._sets or self._read(score)
         self._sets = sets
         self._ssim.clear()
-        some = {name: one[: self._count(score)] for name, one in sets.items()}
         return {
-            name: float(np.mean([self._psnr(network, score, *sides) for sides in one])) for name, one in some.items()
+            name: float(np.mean([self._psnr(network, score, *sides) for sides in one])) for name, one in sets.items()
         }
 
     def _read(self, score: Score) -> dict[str, list[tuple[FloatImage, FloatImage]]]:
@@ -115,30 +115,31 @@ class Judge:
 
         folder = Path(score.data)
         if score.kind == "pairs":
-            return {"pairs": _pictures(data_set(folder, limit=score.effort.count), PAIR_SIDE)}
-        found = noised_sets(folder, suite_noises(score.suite), SUITE_SEED, score.effort.count)
-        return {one.name: _pictures(one, SUITE_SIDE) for one in found}
+            return {"pairs": _pictures(data_set(folder, limit=score.count), score.side)}
+        found = noised_sets(folder, suite_noises(score.suite), SUITE_SEED, score.count)
+        return {one.name: _pictures(one, score.side) for one in found}
 
     def _psnr(self, network: Network, score: Score, noisy: FloatImage, clean: FloatImage) -> float:
+        noisy, clean = (_middle(one, self._effort(score).side(score.side), (0, 1)) for one in (noisy, clean))
         output = self._denoised(network, to_network(noisy, network.channels), score)
         values = measure(from_network(output, noisy.shape[2]), clean, ("psnr_rgb_u8", SSIM))
         self._ssim.append(values[SSIM])
         return values["psnr_rgb_u8"]
 
     def _on_synthetic(self, network: Network, score: Score) -> dict[str, float]:
-        batch, count = self._crops(), self._count(score)
-        output = self._denoised(network, torch.from_numpy(batch["noisy"][:count]), score)
+        noisy, truth = (self._middles(name, score) for name in ("noisy", "clean"))
+        output = self._denoised(network, torch.from_numpy(noisy), score)
         return {
             str(number): psnr_rgb_u8(found.transpose(1, 2, 0), clean.transpose(1, 2, 0))
-            for number, (found, clean) in enumerate(zip(output.numpy(), batch["clean"][:count], strict=True))
+            for number, (found, clean) in enumerate(zip(output.numpy(), truth, strict=True))
         }
 
     def _on_trust(self, network: Network, score: Score) -> dict[str, float]:
         from pipeline.evaluation.trust import denoise_with, error_terms
 
-        crops = trust_crops(self.held_out, self.config.trust.crops, self._count(score))
+        crops = trust_crops(self.held_out, self.config.trust.crops, self._effort(score))
         noisy = crops.noisy.to(_device(network))
-        found = error_terms(denoise_with(network, self._inference(score)), noisy, crops.known)
+        found = error_terms(denoise_with(network, self._inference(network, score)), noisy, crops.known)
         # A network that diverged leaves more in flat areas than elsewhere, and its structure lost is far below zero.
         found["structure_lost"] = abs(found["structure_lost"])
         return {"trust": found["noise_left"] + found["structure_lost"], **found}
@@ -146,7 +147,7 @@ class Judge:
     def _blind(self, network: Network, score: Score) -> dict[str, float]:
         method, inference = self.config.method, self.config.inference
         assert isinstance(method, AsymmetricMasks)
-        noisy = torch.from_numpy(self._crops()["noisy"][: self._count(score)])
+        noisy = torch.from_numpy(self._middles("noisy", score))
         losses: list[float] = []
         for start in range(0, len(noisy), _CHUNK):
             image = noisy[start : start + _CHUNK].to(_device(network))
@@ -155,7 +156,7 @@ class Judge:
                 image,
                 pd_stride=score.pd_stride,
                 mask_count=method.mask_count,
-                draws=self._inference(score).draws,
+                draws=self._inference(network, score).draws,
                 fill=method.fill,
                 hole=method.hole,
                 hole_shape=method.hole_shape,
@@ -175,19 +176,22 @@ class Judge:
 
     def _crops(self) -> dict[str, NDArray[Any]]:
         if not self._batch:
-            count = max([_EFFECT_CROPS, *(score.effort.count for score in self.scores)])
+            count = max([_EFFECT_CROPS, *(score.count for score in self.scores)])
             self._batch = held_out_batch(self.held_out, HELD_OUT_BATCH, count)
         return self._batch
 
-    def _count(self, score: Score) -> int:
-        return max(1, score.effort.count // 2) if self._half else score.effort.count
+    def _middles(self, name: str, score: Score) -> NDArray[Any]:
+        crops = self._crops()[name][: score.count]
+        return np.ascontiguousarray(_middle(crops, self._effort(score).side(crops.shape[-1]), (2, 3)))
 
-    def _inference(self, score: Score) -> InferenceSpec:
-        own = self.config.inference
-        return replace(own, draws=min(own.draws, 1 if self._half else score.effort.draws))
+    def _effort(self, score: Score) -> Effort:
+        return score.effort if self._last else score.effort.early
+
+    def _inference(self, network: Network, score: Score) -> InferenceSpec:
+        return self._effort(score).inference(self.config.inference, stochastic=network.stochastic)
 
     def _denoised(self, network: Network, image: Tensor, score: Score) -> Tensor:
-        output = denoise(network, image.to(_device(network)), self._inference(score)).float().cpu()
+        output = denoise(network, image.to(_device(network)), self._inference(network, score)).float().cpu()
         if not bool(torch.isfinite(output).all()):
             raise RunError("the network's output is not finite")
         return output
@@ -205,10 +209,14 @@ def _pictures(found: CaseSet, side: int) -> list[tuple[FloatImage, FloatImage]]:
     for case in found.cases:
         noisy, clean = checked(case, least_side(("psnr_rgb_u8", SSIM)))
         assert clean is not None  # the folder was found to hold pairs, or is clean itself
-        pictures.append((_centre(noisy, side), _centre(clean, side)))
+        pictures.append((_middle(noisy, side, (0, 1)), _middle(clean, side, (0, 1))))
     return pictures
 
 
-def _centre(image: FloatImage, side: int) -> FloatImage:
-    top, left = (max(0, (size - side) // 2) for size in image.shape[:2])
-    return image[top : top + side, left : left + side]
+def _middle(images: NDArray[Any], side: int, axes: tuple[int, int]) -> NDArray[Any]:
+    """Cut images to so many pixels at most along these axes."""
+    kept = [slice(None)] * images.ndim
+    for axis in axes:
+        first = max(0, (images.shape[axis] - side) // 2)
+        kept[axis] = slice(first, first + side)
+    return images[tuple(kept)]

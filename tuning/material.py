@@ -12,7 +12,8 @@ from torch import Tensor
 
 from pipeline.data.held_out import MEASURE_BATCH
 from pipeline.data.source import BatchSource, SourceSpec, batch_source
-from pipeline.evaluation.trust import Known, first_of, known_noise
+from pipeline.evaluation.trust import Known, known_noise, middles
+from tuning.effort import Effort
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -46,22 +47,20 @@ def held_out_batch(spec: SourceSpec, index: int, count: int) -> dict[str, NDArra
 
 
 @functools.lru_cache(maxsize=2)
-def trust_crops(spec: SourceSpec, count: int, part: int) -> TrustCrops:
-    """Return the first ``part`` of the ``count`` crops that trust can be measured on, or more if these tell no noise.
+def trust_crops(spec: SourceSpec, count: int, effort: Effort) -> TrustCrops:
+    """Return the middles of the ``count`` crops that trust can be measured on; the crops, if these tell no noise.
 
-    The noise is that of all of them, measured once a process.
+    The noise is that of the whole crops, measured once a process.
     """
-    noisy, images, known = _known_noise(spec, count)
-    while part < len(images):
-        first = first_of(known, part)
-        if any(areas.reliable for _, areas in first):
-            return TrustCrops(noisy=noisy[:part], known=first)
-        part *= 2
+    noisy, known = _known_noise(spec, count)
+    cut, inside = middles(noisy, known, effort.side(noisy.shape[-1]))
+    if any(areas.reliable for _, areas in inside):
+        return TrustCrops(noisy=cut, known=inside)
     return TrustCrops(noisy=noisy, known=known)
 
 
 @functools.lru_cache(maxsize=1)
-def _known_noise(spec: SourceSpec, count: int) -> tuple[Tensor, NDArray[Any], Known]:
+def _known_noise(spec: SourceSpec, count: int) -> tuple[Tensor, Known]:
     batch = held_out_batch(spec, MEASURE_BATCH, count)
-    noisy, images = torch.from_numpy(batch["noisy"]), batch["images"]
-    return noisy, images, known_noise(noisy, images)
+    noisy = torch.from_numpy(batch["noisy"])
+    return noisy, known_noise(noisy, batch["images"])

@@ -25,7 +25,7 @@ _MAY_CHANGE = (
 )
 """What a continued search may set anew: none of it changes what a trial computes."""
 
-JUDGING: Final = 4
+JUDGING: Final = 5
 """Raised when the same trial gets another score than before: no search may hold both."""
 
 SCHEDULERS: Final = ("asha", "none", "pbt")

@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 
 CROPS: Final = 32
 PAIRS: Final = 6
-PAIR_SIDE: Final = 256
 SUITE_PICTURES: Final = 2
-SUITE_SIDE: Final = 256
+PICTURE_SIDE: Final = 256
 SUITE_SEED: Final = 1
 _MIN_FILES_TO_SPLIT = 4
 _MAX_HELD_OUT = 16
@@ -54,8 +53,14 @@ class Score:
     definition: str
     """What it is, in words."""
 
+    count: int
+    """Crops or pictures that are judged on, at most."""
+
+    side: int
+    """Of each of them, in pixels."""
+
     effort: Effort
-    """What is judged on at the end of a trial: half of it at one draw before."""
+    """How much of them, and at how many draws, at the end of a trial."""
 
     data: str = ""
     """Folder of pairs, for `pairs`, or of clean pictures, for `suite`."""
@@ -96,17 +101,32 @@ def _score(name: str, plan: Plan) -> Score:
         stride = config.method.pd_stride
         effort = judging_effort(plan, CROPS, config.data.crop**2)
         text = (
-            f"mean absolute difference, in [0, 1], between {effort.count} held-out noisy crops and their prediction "
-            f"without the pixel's own value, at PD stride {stride} for all trials, {effort.at_draws}; smaller is better"
+            f"mean absolute difference, in [0, 1], between {_parts(effort, config)} of {CROPS} held-out noisy crops "
+            f"and their prediction without the pixel's own value, at PD stride {stride} for all trials, "
+            f"{effort.at_draws}; smaller is better"
         )
-        name = f"blind_l1_pd{stride}"
-        return Score(kind="blind", name=name, mode="min", pd_stride=stride, definition=text, effort=effort)
+        return Score(
+            kind="blind",
+            name=f"blind_l1_pd{stride}",
+            mode="min",
+            pd_stride=stride,
+            definition=text,
+            count=CROPS,
+            side=config.data.crop,
+            effort=effort,
+        )
     if not config.trust.every:
         raise UserError(f"trust.every: expected above 0 for --objective {name}, which measures what is held out")
     # Half of the crops are denoised again, with more noise.
     effort = judging_effort(plan, config.trust.crops, round(1.5 * config.data.crop**2))
-    text = f"{TRUST[name]}, on {effort.count} held-out noisy crops at most, {effort.at_draws}; smaller is better"
-    return Score(kind="trust", name=name, mode="min", definition=text, effort=effort)
+    count = config.trust.crops
+    text = (
+        f"{TRUST[name]}, on {_parts(effort, config)} of {count} held-out noisy crops at most, {effort.at_draws}; "
+        "smaller is better"
+    )
+    return Score(
+        kind="trust", name=name, mode="min", definition=text, count=count, side=config.data.crop, effort=effort
+    )
 
 
 def _psnr(config: TrainConfig, plan: Plan) -> Score:
@@ -115,34 +135,65 @@ def _psnr(config: TrainConfig, plan: Plan) -> Score:
 
         noises = suite_noises(plan.suite)
         found = len(noised_sets(Path(plan.clean), noises[:1], SUITE_SEED, SUITE_PICTURES)[0].cases)
-        effort = judging_effort(plan, found, len(noises) * SUITE_SIDE**2)
+        effort = judging_effort(plan, found, len(noises) * PICTURE_SIDE**2)
+        side = effort.side(PICTURE_SIDE)
         text = (
-            f"mean psnr_rgb_u8 in dB over the {len(noises)} noises of suite {plan.suite} on {effort.count} clean "
-            f"pictures, of each the centre, {SUITE_SIDE}x{SUITE_SIDE} at most, {effort.at_draws}; larger is better"
+            f"mean psnr_rgb_u8 in dB over the {len(noises)} noises of suite {plan.suite} on {found} clean pictures, of "
+            f"each the centre, {side}x{side} at most, {effort.at_draws}; larger is better"
         )
-        name = f"psnr_{plan.suite}"
         return Score(
-            kind="suite", name=name, mode="max", definition=text, effort=effort, data=plan.clean, suite=plan.suite
+            kind="suite",
+            name=f"psnr_{plan.suite}",
+            mode="max",
+            definition=text,
+            count=found,
+            side=PICTURE_SIDE,
+            effort=effort,
+            data=plan.clean,
+            suite=plan.suite,
         )
     if plan.pairs is not None:
         from pipeline.evaluation.datasets import find_pairs
 
         pairs = Path(plan.pairs)
-        effort = judging_effort(plan, min(PAIRS, len(find_pairs(pairs).pairs)), PAIR_SIDE**2)
+        found = min(PAIRS, len(find_pairs(pairs).pairs))
+        effort = judging_effort(plan, found, PICTURE_SIDE**2)
+        side = effort.side(PICTURE_SIDE)
         text = (
-            f"mean psnr_rgb_u8 in dB over {effort.count} pairs, of each the centre, {PAIR_SIDE}x{PAIR_SIDE} at most, "
+            f"mean psnr_rgb_u8 in dB over {found} pairs, of each the centre, {side}x{side} at most, "
             f"{effort.at_draws}; larger is better"
         )
-        folder = str(pairs.expanduser().resolve())
-        return Score(kind="pairs", name="psnr_rgb_u8", mode="max", definition=text, effort=effort, data=folder)
+        return Score(
+            kind="pairs",
+            name="psnr_rgb_u8",
+            mode="max",
+            definition=text,
+            count=found,
+            side=PICTURE_SIDE,
+            effort=effort,
+            data=str(pairs.expanduser().resolve()),
+        )
     if config.noise is not None:
         effort = judging_effort(plan, CROPS, config.data.crop**2)
         text = (
-            f"mean psnr_rgb_u8 in dB over {effort.count} held-out crops with noise of the recipe, {effort.at_draws}; "
-            "larger is better"
+            f"mean psnr_rgb_u8 in dB over {_parts(effort, config)} of {CROPS} held-out crops with noise of the recipe, "
+            f"{effort.at_draws}; larger is better"
         )
-        return Score(kind="synthetic", name="psnr_synthetic", mode="max", definition=text, effort=effort)
+        return Score(
+            kind="synthetic",
+            name="psnr_synthetic",
+            mode="max",
+            definition=text,
+            count=CROPS,
+            side=config.data.crop,
+            effort=effort,
+        )
     raise UserError("--objective psnr: expected clean pictures to compare with: --pairs, or --suite and --clean")
+
+
+def _parts(effort: Effort, config: TrainConfig) -> str:
+    side = effort.side(config.data.crop)
+    return "the whole" if side == config.data.crop else f"the middles, {side}x{side} pixels,"
 
 
 def measurable(source: SourceSpec, config: TrainConfig) -> bool:

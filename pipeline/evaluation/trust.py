@@ -31,7 +31,9 @@ from pipeline.evaluation.trust_flat import (
     cut_patches,
     find_flat_areas,
     lag_correlation,
+    middle,
     more_noise,
+    patches_within,
 )
 from pipeline.evaluation.trust_measures import HeldOutLosses, TrustMeasures
 
@@ -108,13 +110,23 @@ def known_noise(noisy: Tensor, images: NDArray[np.int64]) -> Known:
     return [(part, areas) for part, areas in found if areas.energy > LEAST_ENERGY]
 
 
-def first_of(known: Known, count: int) -> Known:
-    """Return what is known of the noise of the first ``count`` crops, as measured in all.
+def middles(noisy: Tensor, known: Known, side: int) -> tuple[Tensor, Known]:
+    """Return the middles of crops, and what is known of the noise there, as measured in the whole of them.
 
-    Images with too little that is flat in these crops are left out.
+    Args:
+        noisy: (B, C, H, W) float32 in [0, 1].
+        known: the noise of each image of these crops.
+        side: pixels along a side of what is kept, a multiple of 8; a shorter side of the crops stays whole.
+
+    Returns:
+        The same crops, smaller, and the noise of the images that have enough flat patches left.
     """
-    found = [(part[part < count], areas.of_crops(part < count)) for part, areas in known if part[0] < count]
-    return [(part, areas) for part, areas in found if areas is not None]
+    height, width = noisy.shape[-2:]
+    rows, columns = (middle(length, min(side, length)) for length in (height, width))
+    inside = patches_within(height, width, rows, columns)
+    found = [(part, areas.of_patches(np.tile(inside, len(part)))) for part, areas in known]
+    kept = [(part, areas) for part, areas in found if areas is not None]
+    return noisy[..., rows, columns].contiguous(), kept
 
 
 def error_terms(denoiser: Denoise, noisy: Tensor, known: Known) -> dict[str, float]:

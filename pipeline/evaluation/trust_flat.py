@@ -18,6 +18,7 @@ from noise.flat_patches import FlatNoise, measure_flat
 Array = NDArray[np.float32]
 
 PATCH: Final = 16
+_APART: Final = PATCH // 2
 _FREEDOM: Final = PATCH * PATCH - 3
 _LEVELS: Final = 6
 _WIDTH: Final = 2.0
@@ -66,17 +67,16 @@ class FlatAreas:
         """Variance of the fitted noise in each patch and channel, by its brightness: (N, C)."""
         return np.asarray(_variance_at(self.reference, self.level), np.float32)
 
-    def of_crops(self, chosen: NDArray[np.bool_]) -> FlatAreas | None:
-        """Return the same noise with the patches of the chosen crops (B,) alone; None if too few of them are flat."""
-        patches = np.repeat(chosen, len(self.flat) // len(chosen))
-        if self.flat[patches].sum() < _FEW:
+    def of_patches(self, chosen: NDArray[np.bool_]) -> FlatAreas | None:
+        """Return the same noise with the chosen patches (N,) alone; None if too few of them are flat."""
+        if self.flat[chosen].sum() < _FEW:
             return None
         return replace(
             self,
-            patch_energy=self.patch_energy[patches],
-            flat=self.flat[patches],
-            group=self.group[patches],
-            level=self.level[patches],
+            patch_energy=self.patch_energy[chosen],
+            flat=self.flat[chosen],
+            group=self.group[chosen],
+            level=self.level[chosen],
         )
 
     def expected(self, values: Array) -> Array:
@@ -183,10 +183,24 @@ def _smoothed(reference: FlatNoise) -> FlatNoise:
     return replace(reference, variance=result)
 
 
+def middle(length: int, side: int) -> slice:
+    """Return the middle of a line of pixels, as near to it as the patches of `cut_patches` allow."""
+    first = (length - side) // 2 // _APART * _APART
+    return slice(first, first + side)
+
+
+def patches_within(height: int, width: int, rows: slice, columns: slice) -> NDArray[np.bool_]:
+    """Return which of the patches (N,) of `cut_patches` of one picture lie within these rows and columns of it."""
+    inside = []
+    for length, part in ((height, rows), (width, columns)):
+        first = np.arange(0, length - PATCH + 1, _APART)
+        inside.append((first >= part.start) & (first + PATCH <= part.stop))
+    return np.asarray(np.outer(*inside)).ravel()
+
+
 def patches_of(images: Array) -> Array:
     """Cut (B, H, W, C) into the patches (N, C, P, P) of `cut_patches`, planes left in."""
-    step = PATCH // 2
-    windows = sliding_window_view(images, (PATCH, PATCH), axis=(1, 2))[:, ::step, ::step]
+    windows = sliding_window_view(images, (PATCH, PATCH), axis=(1, 2))[:, ::_APART, ::_APART]
     return windows.reshape(-1, *windows.shape[3:])
 
 

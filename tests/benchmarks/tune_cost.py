@@ -101,6 +101,14 @@ def costs(out: Path) -> list[list[dict[str, Any]]]:
     return [[row for row in map(json.loads, lines) if row.get("event") == "cost"] for lines in logs]
 
 
+def last_ends(trials: list[list[dict[str, Any]]], slots: int) -> list[float]:
+    """Return when each slot's last trial ended, if each took the next one as soon as it was free."""
+    ends = [0.0] * slots
+    for rows in sorted(trials, key=lambda rows: rows[0]["time"] - sum(rows[0]["clock"].values())):
+        ends[ends.index(min(ends))] = rows[-1]["time"]
+    return ends
+
+
 def tell(out: Path, watch: Watch, begun: float) -> None:
     """Print the table."""
     trials = costs(out)
@@ -131,9 +139,15 @@ def tell(out: Path, watch: Watch, begun: float) -> None:
     steps = spent["cpu"]["steps"]
     print(f"| all but the steps | {(whole - steps) / count:.2f} | {1 - steps / whole:.1%} | |")
     slots = min(os.cpu_count() or 1, count)
-    lost = 1 - spent["clock"]["steps"] / (slots * (last - first))
-    print(f"\n{last - first:.0f} s of the clock from the first start to the last end, ", end="")
-    print(f"{lost:.1%} of the time of {slots} slots not steps")
+    offered = slots * (last - first)
+    waiting = offered - sum(end - first for end in last_ends(trials, slots))
+    trained = spent["clock"]["steps"]
+    print(f"\n{last - first:.0f} s of the clock from the first start to the last end, on {slots} slots. Of ", end="")
+    print(
+        f"their time {1 - trained / (offered - waiting):.1%} was not steps; {1 - trained / offered:.1%} with the ",
+        end="",
+    )
+    print(f"{waiting:.1f} s that they waited for the last trial")
     once = {kind: end.get(kind, 0.0) - while_running.get(kind, 0.0) for kind in ("driver", "ray")}
     print(f"\nOnce a search: driver {once['driver']:.1f} s, Ray {once['ray']:.1f} s of the processor; ", end="")
     print(f"{first - begun:.1f} s of the clock before the first trial, {watch.end - last:.1f} s after the last")
