@@ -92,29 +92,34 @@ def judging_effort(plan: Plan, whole: int, pixels: int) -> Effort:
     """
     config = plan.base()
     trained = config.training.steps * config.training.batch * config.data.crop**2 * _PASSES_A_STEP
-    passes = {draws: _passes(config, plan, draws) for draws in range(1, max(_DRAWS, config.inference.draws) + 1)}
+    searched = _searched(config, plan)
+    passes = {
+        draws: statistics.fmean(_passes_of(one, draws) for one in searched)
+        for draws in range(1, max(_DRAWS, config.inference.draws) + 1)
+    }
     # A draw that costs nothing changes nothing.
     more = [draws for draws in passes if draws > 1 and passes[draws] > passes[draws - 1]]
     least = max([1, *(draws for draws in more if passes[draws] <= _TENTH * passes[1])])
-    draws = max(least, *(draws for draws in more if draws <= _DRAWS), 1)
+    draws = max([least, *(draws for draws in more if draws <= _DRAWS)])
     share = _WORTH * trained / (whole * pixels * passes[draws])
     return Effort(min(1.0, max(_HALF, share)), draws if share >= _HALF else least, least)
 
 
-def _passes(config: TrainConfig, plan: Plan, draws: int) -> float:
-    """Return the passes over a picture that judging takes at so many draws, on average over the space."""
+def _searched(config: TrainConfig, plan: Plan) -> list[TrainConfig]:
+    """Return the configurations of the space that differ in how many passes a picture takes."""
     if plan.ablation is not None:
-        return _passes_of(config, draws)
+        return [config]
     own = own_point(config, plan.search)
     space = {name: axis.values for name, axis in axes(config, plan.search).items() if isinstance(axis, Choice)}
     dear = [name for name in _DEAR if name in space]
     points = [
         own | dict(zip(dear, values, strict=True)) for values in itertools.product(*(space[name] for name in dear))
     ]
-    return statistics.fmean(_passes_of(trial_config(config, overrides(config, point)), draws) for point in points)
+    return [trial_config(config, overrides(config, point)) for point in points]
 
 
 def _passes_of(config: TrainConfig, draws: int) -> int:
+    """Return the passes over a picture that judging takes at so many draws."""
     stochastic = config.network.kind == "masked_swin"
     inference = Effort(1.0, draws).inference(config.inference, stochastic=stochastic)
     return int(describe_inference(inference, stochastic=stochastic)["passes"])
