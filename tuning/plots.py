@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,6 +120,7 @@ def _survival(path: Path, summary: Summary, shown: Sequence[Trial]) -> Path:
     rungs = list(range(1, summary.rungs + 1))
     left.step(rungs, [sum(trial.rung >= rung for trial in shown) for rung in rungs], where="mid", color=OTHER)
     left.set_ylim(0, None)
+    left.yaxis.get_major_locator().set_params(integer=True)
     left.set_ylabel("trials left")
     for trial in shown:
         best = summary.best is not None and trial.key == summary.best.key
@@ -128,6 +130,7 @@ def _survival(path: Path, summary: Summary, shown: Sequence[Trial]) -> Path:
     right.set_ylabel(better(summary))
     for panel in (left, right):
         panel.set_xlabel(f"rung ({summary.rungs} is the end of training)")
+        panel.set_xticks(rungs)
         panel.grid(alpha=0.3)
     figure.savefig(path, dpi=DPI)
     return path
@@ -161,13 +164,26 @@ def _label(panel: Any, name: str, values: Sequence[Any]) -> None:
     if len(numbers) < len(values):
         names = sorted({str(value) for value in values})
         panel.set_xticks(range(len(names)), names, fontsize=8)
-    elif min(numbers) > 0 and max(numbers) / min(numbers) > 20:
+    elif _by_factors(numbers):
         panel.set_xscale("log")
+        # Matplotlib's own names of ticks, powers of ten, lie on top of each other in so small a panel.
+        low, high = min(numbers), max(numbers)
+        decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        ticks = [step * 10.0**decade for decade in decades for step in (1, 3)]
+        inside = [tick for tick in ticks if low <= tick <= high]
+        panel.set_xticks(inside, [f"{tick:g}" for tick in inside], fontsize=8)
+        panel.set_xticks([], minor=True)
     elif all(isinstance(value, int) for value in numbers) and len(set(numbers)) < 9:
         panel.set_xticks(sorted(set(numbers)))
 
 
+def _by_factors(numbers: Sequence[float]) -> bool:
+    return min(numbers) > 0 and max(numbers) / min(numbers) > 20
+
+
 def _unit(values: Sequence[float]) -> list[float]:
+    if _by_factors(values):
+        values = [math.log(value) for value in values]
     low, high = min(values), max(values)
     return [(value - low) / (high - low) if high > low else 0.5 for value in values]
 
