@@ -18,8 +18,8 @@ from pipeline.data.held_out import MEASURE_BATCH
 from pipeline.data.source import BatchSource, SourceSpec
 from pipeline.errors import RunError, UserError
 from pipeline.evaluation.metrics import psnr_rgb_u8
-from pipeline.evaluation.trust import denoise_with, error_terms, known_noise, measure_trust, middles
-from pipeline.evaluation.trust_flat import covariance, cut_patches
+from pipeline.evaluation.trust import denoise_with, error_terms, measure_trust
+from pipeline.evaluation.trust_known import known_noise, middles
 from pipeline.training.intake import read_source
 from tuning.effort import Effort
 from tuning.judge import Judge
@@ -175,26 +175,6 @@ def test_a_trial_is_judged_as_trust_measures_and_before_its_end_on_the_middles_o
     cut = noisy[..., 8:56, 8:56]
     alone = error_terms(denoiser, cut, known_noise(cut, images))
     assert early["noise_left"] == pytest.approx(alone["noise_left"], rel=0.2)
-
-
-@pytest.mark.parametrize(("side", "first", "last"), [(56, 0, 56), (48, 8, 56), (40, 8, 48), (32, 16, 48), (80, 0, 64)])
-def test_what_is_known_of_middles_is_their_own_patches_with_the_noise_of_the_whole(
-    noisy_folder: Path, side: int, first: int, last: int
-) -> None:
-    source = source_of(plan_of(noisy_folder, "trust.crops=16", "trust.held_out=0.4"))
-    batch = BatchSource(source).batch(MEASURE_BATCH, range(16))
-    noisy = torch.from_numpy(batch["noisy"])
-    known = known_noise(noisy, batch["images"])
-    cut, inside = middles(noisy, known, side)
-    assert torch.equal(cut, noisy[..., first:last, first:last])
-    assert len(inside) >= len(known) - 1
-    assert max(len(part) for part, _ in inside) > 1
-    for part, areas in inside:
-        whole = next(one for crops, one in known if part[0] in crops)
-        assert areas.reference is whole.reference
-        patches = cut_patches(np.ascontiguousarray(cut[part].numpy().transpose(0, 2, 3, 1)))
-        assert np.array_equal(areas.patch_energy, covariance(patches, patches))
-        assert len(areas.flat) == len(areas.group) == len(areas.level) == len(patches)
 
 
 def test_what_the_network_itself_changes_is_measured_at_the_end(noisy_folder: Path) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pipeline.data.held_out import MEASURE_BATCH
 from pipeline.data.source import BatchSource, SourceSpec, batch_source
-from pipeline.evaluation.trust import Known, known_noise, middles
+from pipeline.evaluation.trust_known import Known, known_noise, middles
 from tuning.effort import Effort
 
 

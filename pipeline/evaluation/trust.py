@@ -24,25 +24,20 @@ from torch import Tensor
 
 from models import InferenceSpec, Network, denoise, fold_seeds, hash_uniform
 from pipeline.evaluation.baselines import Baseline, nlm
-from pipeline.evaluation.blind import LEAST_ENERGY
 from pipeline.evaluation.trust_flat import (
     FlatAreas,
     covariance,
     cut_patches,
-    find_flat_areas,
     lag_correlation,
-    middle,
     more_noise,
-    patches_within,
 )
+from pipeline.evaluation.trust_known import Known, channels_last, known_noise
 from pipeline.evaluation.trust_measures import HeldOutLosses, TrustMeasures
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
 """Takes crops (B, C, H, W) float32 and (B,) int64, which of the crops each is; returns the crops denoised."""
 
 Array = NDArray[np.float32]
-Known = list[tuple[NDArray[np.int64], FlatAreas]]
-"""For each image whose noise could be measured: its crops, and its noise."""
 
 _DETAIL_SIGMA: Final = 1.5
 _SPACING: Final = 16
@@ -71,7 +66,7 @@ def measure_trust(
     """
     with torch.inference_mode():
         denoised = denoiser(noisy, torch.arange(len(noisy)))
-    before, after = _channels_last(noisy), _channels_last(denoised)
+    before, after = channels_last(noisy), channels_last(denoised)
     means = (before - after).mean(axis=(1, 2))
     known = known_noise(noisy, images)
     energy = _energy(known)
@@ -96,39 +91,6 @@ def measure_trust(
     )
 
 
-def known_noise(noisy: Tensor, images: NDArray[np.int64]) -> Known:
-    """Measure the noise of each image of crops (B, C, H, W) float32 in [0, 1]; those where it cannot be are left out.
-
-    Args:
-        noisy: the crops.
-        images: (B,) which image each is from.
-    """
-    crops = _channels_last(noisy)
-    parts = [np.flatnonzero(images == image) for image in np.unique(images)]
-    # Without any noise energy (JPEG smooths flat areas to nothing) there is nothing to measure in parts of it.
-    found = [(part, areas) for part in parts if (areas := find_flat_areas(crops[part])) is not None]
-    return [(part, areas) for part, areas in found if areas.energy > LEAST_ENERGY]
-
-
-def middles(noisy: Tensor, known: Known, side: int) -> tuple[Tensor, Known]:
-    """Return the middles of crops, and what is known of the noise there, as measured in the whole of them.
-
-    Args:
-        noisy: (B, C, H, W) float32 in [0, 1].
-        known: the noise of each image of these crops.
-        side: pixels along a side of what is kept, a multiple of 8; a shorter side of the crops stays whole.
-
-    Returns:
-        The same crops, smaller, and the noise of the images that have enough flat patches left.
-    """
-    height, width = noisy.shape[-2:]
-    rows, columns = (middle(length, min(side, length)) for length in (height, width))
-    inside = patches_within(height, width, rows, columns)
-    found = [(part, areas.of_patches(np.tile(inside, len(part)))) for part, areas in known]
-    kept = [(part, areas) for part, areas in found if areas is not None]
-    return noisy[..., rows, columns].contiguous(), kept
-
-
 def error_terms(denoiser: Denoise, noisy: Tensor, known: Known) -> dict[str, float]:
     """Measure what of `measure_trust` says how good a denoiser is, in less time, where the noise is known already.
 
@@ -145,7 +107,7 @@ def error_terms(denoiser: Denoise, noisy: Tensor, known: Known) -> dict[str, flo
         return dict.fromkeys(("noise_left", "structure_lost", "estimated_error"), math.nan)
     with torch.inference_mode():
         denoised = denoiser(noisy, torch.arange(len(noisy)))
-    residual = _channels_last(noisy) - _channels_last(denoised)
+    residual = channels_last(noisy) - channels_last(denoised)
     energy = _energy(known)
     excess, lost = [], []
     for part, areas in known:
@@ -170,7 +132,7 @@ def filter_with(run: Baseline) -> Denoise:
     """Return a filter of one picture as what `measure_trust` takes."""
 
     def denoise_each(crops: Tensor, _which: Tensor) -> Tensor:
-        results = np.stack([run(crop) for crop in _channels_last(crops)])
+        results = np.stack([run(crop) for crop in channels_last(crops)])
         return torch.from_numpy(np.ascontiguousarray(results.transpose(0, 3, 1, 2))).to(crops)
 
     return denoise_each
@@ -256,7 +218,7 @@ _UNKNOWN: Final[dict[str, Any]] = {
 
 def _passed(denoiser: Denoise, noisy: Tensor, denoised: Tensor, known: Known) -> dict[str, float]:
     """Add noise that is known to every other crop, and see how much of it comes through."""
-    pictures = _channels_last(noisy)
+    pictures = channels_last(noisy)
     added = np.zeros_like(pictures)
     for number, (part, areas) in enumerate(known):
         guide = _smooth(pictures[part]).mean(axis=-1)
@@ -286,10 +248,6 @@ def _self_weight(denoiser: Denoise, noisy: Tensor, denoised: Tensor, strength: f
         changed = denoiser(part + strength * sign, torch.arange(len(part)))
     count = float(chosen.sum()) * part.shape[0] * part.shape[1]
     return float(((changed - denoised[: len(part)]) * sign).sum()) / strength / max(count, 1.0)
-
-
-def _channels_last(images: Tensor) -> Array:
-    return np.ascontiguousarray(images.detach().float().cpu().numpy().transpose(0, 2, 3, 1))
 
 
 def _smooth(images: Array) -> Array:

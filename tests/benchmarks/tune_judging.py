@@ -25,7 +25,8 @@ from models import denoise, from_network, to_network
 from pipeline.data.held_out import MEASURE_BATCH
 from pipeline.evaluation.case_sets import data_set
 from pipeline.evaluation.metrics import psnr_rgb_u8
-from pipeline.evaluation.trust import Known, denoise_with, error_terms, known_noise, middles
+from pipeline.evaluation.trust import denoise_with, error_terms
+from pipeline.evaluation.trust_known import Known, known_noise, middles
 from pipeline.training.checkpoint import load_latest
 from pipeline.training.intake import read_source
 from pipeline.training.loop import new_state
