@@ -40,10 +40,9 @@ install-dev: $(VENV)/.installed-dev
 demo: $(VENV)/.installed
 	$(BIN)/unveil demo --out $(OUT) $(if $(DATA),--data "$(DATA)")
 
-# Three files of tests at a time, on two cores too: each has its own temporary folders and home, and a third of the time
-# they wait for processes that they have started.
+# Two files of tests at a time: each has its own temporary folders and home.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m "not slow" -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-all: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
