@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from models import InferenceSpec, Partition, describe_inference
+from pipeline.evaluation.trust_flat import APART
 from tuning.objective import trial_config
 from tuning.space import Choice, axes, overrides, own_point
 
@@ -30,9 +31,6 @@ _TENTH: Final = 1.1
 
 _PASSES_A_STEP: Final = 4
 """Forwards, and backwards, which takes nearly three times as long."""
-
-_GRID: Final = 8
-"""Sides are multiples of it: patches whose noise is known lie so far apart."""
 
 _DEAR: Final = ("method.mask_count", "method.hole")
 """What is searched and changes how many passes a picture takes."""
@@ -63,7 +61,8 @@ class Effort:
 
     def side(self, length: int) -> int:
         """Return how many pixels of a side of so many are judged."""
-        return min(length, max(1, round(math.sqrt(self.area) * length / _GRID)) * _GRID) if self.area < 1 else length
+        # Multiples of it, for patches whose noise is known lie so far apart.
+        return min(length, max(1, round(math.sqrt(self.area) * length / APART)) * APART) if self.area < 1 else length
 
     def inference(self, own: InferenceSpec, *, stochastic: bool) -> InferenceSpec:
         """Return the inference that a trial is judged with.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from models import AsymmetricMasks
 from pipeline.data.held_out import MEASURE_BATCH
@@ -97,36 +97,22 @@ def _score(name: str, plan: Plan) -> Score:
         raise UserError(f"--objective: expected one of {', '.join(OBJECTIVES)}, found {name!r}")
     if config.noise is not None or not isinstance(config.method, AsymmetricMasks):
         raise UserError(f"--objective {name}: expected noisy photos and method.kind 'asymmetric'; use psnr")
+    side = config.data.crop
     if name == "blind_l1":
         stride = config.method.pd_stride
-        effort = judging_effort(plan, CROPS, config.data.crop**2)
-        text = (
-            f"mean absolute difference, in [0, 1], between {_parts(effort, config)} of {CROPS} held-out noisy crops "
-            f"and their prediction without the pixel's own value, at PD stride {stride} for all trials, "
-            f"{effort.at_draws}; smaller is better"
+        effort = judging_effort(plan, CROPS, side**2)
+        what = (
+            f"mean absolute difference, in [0, 1], between {_parts(effort, side)} of {CROPS} held-out noisy crops "
+            f"and their prediction without the pixel's own value, at PD stride {stride} for all trials"
         )
-        return Score(
-            kind="blind",
-            name=f"blind_l1_pd{stride}",
-            mode="min",
-            pd_stride=stride,
-            definition=text,
-            count=CROPS,
-            side=config.data.crop,
-            effort=effort,
-        )
+        return _defined("blind", f"blind_l1_pd{stride}", "min", what, effort, CROPS, side, pd_stride=stride)
     if not config.trust.every:
         raise UserError(f"trust.every: expected above 0 for --objective {name}, which measures what is held out")
-    # Half of the crops are denoised again, with more noise.
-    effort = judging_effort(plan, config.trust.crops, round(1.5 * config.data.crop**2))
     count = config.trust.crops
-    text = (
-        f"{TRUST[name]}, on {_parts(effort, config)} of {count} held-out noisy crops at most, {effort.at_draws}; "
-        "smaller is better"
-    )
-    return Score(
-        kind="trust", name=name, mode="min", definition=text, count=count, side=config.data.crop, effort=effort
-    )
+    # Half of the crops are denoised again, with more noise.
+    effort = judging_effort(plan, count, round(1.5 * side**2))
+    what = f"{TRUST[name]}, on {_parts(effort, side)} of {count} held-out noisy crops at most"
+    return _defined("trust", name, "min", what, effort, count, side)
 
 
 def _psnr(config: TrainConfig, plan: Plan) -> Score:
@@ -136,64 +122,46 @@ def _psnr(config: TrainConfig, plan: Plan) -> Score:
         noises = suite_noises(plan.suite)
         found = len(noised_sets(Path(plan.clean), noises[:1], SUITE_SEED, SUITE_PICTURES)[0].cases)
         effort = judging_effort(plan, found, len(noises) * PICTURE_SIDE**2)
-        side = effort.side(PICTURE_SIDE)
-        text = (
-            f"mean psnr_rgb_u8 in dB over the {len(noises)} noises of suite {plan.suite} on {found} clean pictures, of "
-            f"each the centre, {side}x{side} at most, {effort.at_draws}; larger is better"
+        what = (
+            f"mean psnr_rgb_u8 in dB over the {len(noises)} noises of suite {plan.suite} on {found} clean pictures, "
+            f"of each {_centre(effort)}"
         )
-        return Score(
-            kind="suite",
-            name=f"psnr_{plan.suite}",
-            mode="max",
-            definition=text,
-            count=found,
-            side=PICTURE_SIDE,
-            effort=effort,
-            data=plan.clean,
-            suite=plan.suite,
-        )
+        name, more = f"psnr_{plan.suite}", {"data": plan.clean, "suite": plan.suite}
+        return _defined("suite", name, "max", what, effort, found, PICTURE_SIDE, **more)
     if plan.pairs is not None:
         from pipeline.evaluation.datasets import find_pairs
 
         pairs = Path(plan.pairs)
         found = min(PAIRS, len(find_pairs(pairs).pairs))
         effort = judging_effort(plan, found, PICTURE_SIDE**2)
-        side = effort.side(PICTURE_SIDE)
-        text = (
-            f"mean psnr_rgb_u8 in dB over {found} pairs, of each the centre, {side}x{side} at most, "
-            f"{effort.at_draws}; larger is better"
-        )
-        return Score(
-            kind="pairs",
-            name="psnr_rgb_u8",
-            mode="max",
-            definition=text,
-            count=found,
-            side=PICTURE_SIDE,
-            effort=effort,
-            data=str(pairs.expanduser().resolve()),
-        )
+        what = f"mean psnr_rgb_u8 in dB over {found} pairs, of each {_centre(effort)}"
+        folder = str(pairs.expanduser().resolve())
+        return _defined("pairs", "psnr_rgb_u8", "max", what, effort, found, PICTURE_SIDE, data=folder)
     if config.noise is not None:
-        effort = judging_effort(plan, CROPS, config.data.crop**2)
-        text = (
-            f"mean psnr_rgb_u8 in dB over {_parts(effort, config)} of {CROPS} held-out crops with noise of the recipe, "
-            f"{effort.at_draws}; larger is better"
-        )
-        return Score(
-            kind="synthetic",
-            name="psnr_synthetic",
-            mode="max",
-            definition=text,
-            count=CROPS,
-            side=config.data.crop,
-            effort=effort,
-        )
+        side = config.data.crop
+        effort = judging_effort(plan, CROPS, side**2)
+        parts = _parts(effort, side)
+        what = f"mean psnr_rgb_u8 in dB over {parts} of {CROPS} held-out crops with noise of the recipe"
+        return _defined("synthetic", "psnr_synthetic", "max", what, effort, CROPS, side)
     raise UserError("--objective psnr: expected clean pictures to compare with: --pairs, or --suite and --clean")
 
 
-def _parts(effort: Effort, config: TrainConfig) -> str:
-    side = effort.side(config.data.crop)
-    return "the whole" if side == config.data.crop else f"the middles, {side}x{side} pixels,"
+def _defined(
+    kind: Kind, name: str, mode: Literal["max", "min"], what: str, effort: Effort, count: int, side: int, **more: Any
+) -> Score:
+    """Return a score whose definition says what it is, at how many draws, and which way is better."""
+    text = f"{what}, {effort.at_draws}; {'larger' if mode == 'max' else 'smaller'} is better"
+    return Score(kind=kind, name=name, mode=mode, definition=text, effort=effort, count=count, side=side, **more)
+
+
+def _centre(effort: Effort) -> str:
+    side = effort.side(PICTURE_SIDE)
+    return f"the centre, {side}x{side} at most"
+
+
+def _parts(effort: Effort, length: int) -> str:
+    side = effort.side(length)
+    return "the whole" if side == length else f"the middles, {side}x{side} pixels,"
 
 
 def measurable(source: SourceSpec, config: TrainConfig) -> bool:

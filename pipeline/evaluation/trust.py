@@ -25,6 +25,7 @@ from torch import Tensor
 from models import InferenceSpec, Network, denoise, fold_seeds, hash_uniform
 from pipeline.evaluation.baselines import Baseline, nlm
 from pipeline.evaluation.trust_flat import (
+    Array,
     FlatAreas,
     covariance,
     cut_patches,
@@ -36,8 +37,6 @@ from pipeline.evaluation.trust_measures import HeldOutLosses, TrustMeasures
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
 """Takes crops (B, C, H, W) float32 and (B,) int64, which of the crops each is; returns the crops denoised."""
-
-Array = NDArray[np.float32]
 
 _DETAIL_SIGMA: Final = 1.5
 _SPACING: Final = 16

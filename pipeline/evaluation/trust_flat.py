@@ -18,7 +18,9 @@ from noise.flat_patches import FlatNoise, measure_flat
 Array = NDArray[np.float32]
 
 PATCH: Final = 16
-_APART: Final = PATCH // 2
+APART: Final = PATCH // 2
+"""Pixels from one patch to the next."""
+
 _FREEDOM: Final = PATCH * PATCH - 3
 _LEVELS: Final = 6
 _WIDTH: Final = 2.0
@@ -185,7 +187,7 @@ def _smoothed(reference: FlatNoise) -> FlatNoise:
 
 def middle(length: int, side: int) -> slice:
     """Return the middle of a line of pixels, as near to it as the patches of `cut_patches` allow."""
-    first = (length - side) // 2 // _APART * _APART
+    first = (length - side) // 2 // APART * APART
     return slice(first, first + side)
 
 
@@ -193,14 +195,14 @@ def patches_within(height: int, width: int, rows: slice, columns: slice) -> NDAr
     """Return which of the patches (N,) of `cut_patches` of one picture lie within these rows and columns of it."""
     inside = []
     for length, part in ((height, rows), (width, columns)):
-        first = np.arange(0, length - PATCH + 1, _APART)
+        first = np.arange(0, length - PATCH + 1, APART)
         inside.append((first >= part.start) & (first + PATCH <= part.stop))
     return np.asarray(np.outer(*inside)).ravel()
 
 
 def patches_of(images: Array) -> Array:
     """Cut (B, H, W, C) into the patches (N, C, P, P) of `cut_patches`, planes left in."""
-    windows = sliding_window_view(images, (PATCH, PATCH), axis=(1, 2))[:, ::_APART, ::_APART]
+    windows = sliding_window_view(images, (PATCH, PATCH), axis=(1, 2))[:, ::APART, ::APART]
     return windows.reshape(-1, *windows.shape[3:])
 
 

@@ -18,7 +18,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from models import InferenceSpec, build, complementary_masks, denoise, fill, fill_hidden
 from pipeline.config import load_config
@@ -29,18 +28,11 @@ CROP = 120
 BATCH = 8
 
 
-def pooled(image: Tensor, size: int, axis: int) -> Tensor:
-    """Sum along a line by pooling, as on other devices."""
-    pad = size // 2
-    box, pads = ((size, 1), (pad, 0)) if axis == 2 else ((1, size), (0, pad))
-    return torch.nn.functional.avg_pool2d(image, box, 1, pads, divisor_override=1)
-
-
 @contextlib.contextmanager
 def pooling() -> Iterator[None]:
     """Fill by pooling meanwhile."""
     own = fill._line_sum
-    fill._line_sum = pooled
+    fill._line_sum = fill._pooled_line_sum
     try:
         yield
     finally:
